@@ -1,0 +1,1 @@
+"""What measures. The only folder that imports torch or fvcore."""

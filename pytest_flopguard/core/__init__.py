@@ -1,0 +1,1 @@
+"""The vocabulary: units, tensors, measurements, expectations, verdicts, records. Standard library only."""

@@ -1,0 +1,83 @@
+"""Every message a user can meet, by its stable code; ``docs/reference/messages.md`` has a section for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+
+MESSAGES: Mapping[str, str] = MappingProxyType(
+    {
+        # Verdicts on a measurement.
+        "over-budget": "{quantity} is {observed}, over the limit of {limit} by {excess}",
+        "under-budget": "{quantity} is {observed}, under the least expected {limit} by {excess}",
+        "within-budget": "{quantity} is {observed}, within {limit}",
+        "unknown-op": "{count} op(s) without a FLOP formula ran, so the FLOPs are at least {at_least}, not exactly known",
+        "not-measured": "{quantity} was not measured: {reason}",
+        "device-absent": "{quantity} has a limit for {keys} only, and this run measured {devices}",
+        "cross-check": "{engine} counts {observed} forward FLOPs, {other} counts {expected}",
+        # Settings, budgets and marker arguments.
+        "bad-toml": "not valid TOML: {reason}",
+        "unknown-setting": "unknown setting {name!r}{hint}",
+        "unknown-quantity": "unknown budget quantity {name!r}{hint}",
+        "unknown-budget-key": "unknown key {name!r} in the limit of {quantity}{hint}",
+        "unknown-device": "unknown device key {name!r}{hint}",
+        "bad-value": "{name} = {value!r}: expected {expected}{hint}",
+        "bad-amount": "{name} = {value!r}: {reason}",
+        "bad-marker": "flop_budget takes keyword arguments only, got {value!r}",
+        "unmatched-budget": "the budget {name!r} matches no test{hint}",
+        # Formulas and backends that come in through hooks.
+        "duplicate-formula": "{op} has two formulas: {first} and {second}",
+        "formula-signature": "the formula {formula}{signature} does not accept the call {op}({call})",
+        "formula-result": "the formula {formula} for {op} returned {value!r}: expected a non-negative int",
+        "formula-raised": "the formula {formula} for {op} raised {error}",
+        "backend-unavailable": "backend {name!r} cannot be used: {reason}",
+        "bad-report": "{path} is not a flopguard report: {reason}",
+        "unknown-format": "no reporter writes {suffix!r} files ({path}){hint}",
+    }
+)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest known name, or an empty string."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def message(code: str, **values: object) -> str:
+    """Render the message of a code and append the code itself: ``text [code]``."""
+    return f"{MESSAGES[code].format(**values)} [{code}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One mistake in what the user wrote: a code, its rendered text, and ``file:line`` where it stands."""
+
+    code: str
+    text: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}"
+
+
+def problem(code: str, where: object, **values: object) -> Problem:
+    """Build the Problem of a code at a place (anything whose ``str`` is ``file:line``)."""
+    return Problem(code=code, text=message(code, **values), where=str(where))
+
+
+class FlopguardError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class UsageError(FlopguardError):
+    """All the mistakes found in settings, markers and hooks, told at once."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(each) for each in self.problems))
+
+
+class FormulaError(FlopguardError):
+    """A formula from a hook is wrong: the text names the formula and the op."""

@@ -1,0 +1,181 @@
+"""What was seen: op calls, FLOP tallies, memory peaks, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+Phase = Literal["forward", "backward", "recompute", "optimizer"]
+Kind = Literal["counted", "free", "uncounted", "unknown"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+CATEGORIES = ("parameters", "gradients", "optimizer_state", "activations", "inputs", "other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpCall:
+    """One operator call: arguments hold TensorSpecs where the call had tensors, in the op's schema order."""
+
+    op: str
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    out: Any = None
+    module: str = ""
+    phase: Phase = "forward"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one op call costs. ``flops`` is None exactly when the kind is unknown, and ``reason`` says why."""
+
+    kind: Kind
+    flops: int | None = 0
+    kernel_recompute: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpCount:
+    """Calls of one op in one module and phase, summed.
+
+    Only counted and unknown ops keep their module and phase; free and uncounted ones are summed over the run
+    (module ``""``, phase ``"forward"``), since nothing is attributed to them.
+    """
+
+    op: str
+    module: str
+    phase: Phase
+    kind: Kind
+    calls: int
+    flops: int | None
+    kernel_recompute: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownOp:
+    """An op that has no formula: where it ran, with what, how often, and why its FLOPs are not known."""
+
+    op: str
+    call: str
+    module: str
+    phase: Phase
+    calls: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlopTally:
+    """The FLOPs of a region: exact integers, or None where an unknown op ran."""
+
+    counts: tuple[OpCount, ...]
+    engine: str
+    unknown_ops: tuple[UnknownOp, ...] = ()
+
+    def in_phase(self, phase: Phase) -> int | None:
+        """FLOPs of one phase; None when an unknown op ran in it."""
+        if any(each.phase == phase for each in self.unknown_ops):
+            return None
+        return sum(each.flops or 0 for each in self.counts if each.phase == phase)
+
+    @property
+    def forward(self) -> int | None:
+        """FLOPs of the forward phase."""
+        return self.in_phase("forward")
+
+    @property
+    def backward(self) -> int | None:
+        """FLOPs of the backward phase, without recompute."""
+        return self.in_phase("backward")
+
+    @property
+    def recompute(self) -> int | None:
+        """FLOPs of forward work that checkpointing redid during backward."""
+        return self.in_phase("recompute")
+
+    @property
+    def optimizer(self) -> int | None:
+        """FLOPs of optimizer steps."""
+        return self.in_phase("optimizer")
+
+    @property
+    def total(self) -> int | None:
+        """FLOPs of all phases; None when an unknown op ran."""
+        return None if self.unknown_ops else self.at_least
+
+    @property
+    def at_least(self) -> int:
+        """FLOPs of all counted ops: the total where nothing is unknown, a lower bound otherwise."""
+        return sum(each.flops or 0 for each in self.counts)
+
+    @property
+    def kernel_recompute(self) -> int:
+        """Score-matrix FLOPs that fused attention backward kernels compute again; in no total."""
+        return sum(each.kernel_recompute for each in self.counts)
+
+    def by_module(self) -> dict[str, int]:
+        """FLOPs by innermost module path (``""`` is outside any module), dearest first; they sum to ``at_least``."""
+        return self._summed(lambda each: each.module)
+
+    def by_op(self) -> dict[str, int]:
+        """FLOPs by op name, dearest first; they sum to ``at_least``."""
+        return self._summed(lambda each: each.op)
+
+    def calls_of(self, kind: Kind) -> dict[str, int]:
+        """Number of calls by op name, for one kind."""
+        found: dict[str, int] = {}
+        for each in self.counts:
+            if each.kind == kind:
+                found[each.op] = found.get(each.op, 0) + each.calls
+        return dict(sorted(found.items()))
+
+    def _summed(self, key: Callable[[OpCount], str]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for each in self.counts:
+            if each.kind == "counted":
+                found[key(each)] = found.get(key(each), 0) + (each.flops or 0)
+        return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPeak:
+    """Most bytes allocated at once on a device during the region, resting bytes included.
+
+    ``device`` is the key that limits match (``"cpu"``, ``"cuda:sm90"``), ``index`` the device's number.
+    ``detail`` holds the backend's other figures by name (``"reserved_peak_bytes"``), in bytes.
+    """
+
+    device: str
+    backend: str
+    start_bytes: int
+    peak_bytes: int
+    index: int = 0
+    by_category: Mapping[str, int] = field(default_factory=dict)
+    detail: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def growth_bytes(self) -> int:
+        """The peak less what was there at the start."""
+        return self.peak_bytes - self.start_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterCount:
+    """Distinct parameters of the models that ran, each shared one once: elements and bytes."""
+
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """All that one measured region showed. What could not be measured stands in ``unavailable`` with its reason.
+
+    ``other_tallies`` are the counts of the engines that cross-check the first one.
+    """
+
+    label: str = ""
+    flops: FlopTally | None = None
+    memory: tuple[MemoryPeak, ...] = ()
+    parameters: ParameterCount | None = None
+    other_tallies: tuple[FlopTally, ...] = ()
+    unavailable: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,191 @@
+"""One measured region of one test with its findings, and the whole run; as plain JSON and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pytest_flopguard.core.expectation import Expectation, Origin
+from pytest_flopguard.core.measurement import (
+    FlopTally,
+    Measurement,
+    MemoryPeak,
+    OpCount,
+    ParameterCount,
+    UnknownOp,
+)
+from pytest_flopguard.core.verdict import Finding
+
+FORMAT_VERSION = 1
+Outcome = Literal["passed", "failed", "warned", "undecided"]
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What one region of one test measured and what came of it. Without findings it passes: no budget, no verdict."""
+
+    nodeid: str
+    measurement: Measurement
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst of the findings."""
+        if any(each.fails for each in self.findings):
+            return "failed"
+        if any(each.status == "undecided" for each in self.findings):
+            return "undecided"
+        if any(each.status == "broken" for each in self.findings):
+            return "warned"
+        return "passed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """Everything that reporters may show of one run, whichever process measured it."""
+
+    tool: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    records: tuple[Record, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+def run_to_json(run: RunReport) -> Json:
+    """Return the report as plain JSON (format_version 1); all numbers are exact integers."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "tool": dict(run.tool),
+        "environment": dict(run.environment),
+        "records": [record_to_json(each) for each in run.records],
+        "notes": list(run.notes),
+    }
+
+
+def run_from_json(data: Json) -> RunReport:
+    """Rebuild the report that ``run_to_json`` wrote; KeyError or TypeError if the shape is another."""
+    return RunReport(
+        tool=data["tool"],
+        environment=data["environment"],
+        records=tuple(record_from_json(each) for each in data["records"]),
+        notes=tuple(data.get("notes", ())),
+    )
+
+
+def record_to_json(record: Record) -> Json:
+    """Return one record as plain JSON: what travels on the test report, and what the report file holds."""
+    seen = record.measurement
+    return {
+        "nodeid": record.nodeid,
+        "label": seen.label,
+        "outcome": record.outcome,
+        "flops": None if seen.flops is None else _tally_to_json(seen.flops),
+        "memory": _peak_to_json(seen.memory[0]) if seen.memory else None,
+        "other_memory": [_peak_to_json(each) for each in seen.memory[1:]],
+        "parameters": None
+        if seen.parameters is None
+        else {"count": seen.parameters.count, "bytes": seen.parameters.bytes},
+        "cross_checks": [_tally_to_json(each) for each in seen.other_tallies],
+        "unavailable": dict(seen.unavailable),
+        "findings": [_finding_to_json(each) for each in record.findings],
+    }
+
+
+def record_from_json(data: Json) -> Record:
+    """Rebuild the record that ``record_to_json`` wrote."""
+    memory = [data["memory"], *data["other_memory"]] if data["memory"] else []
+    measurement = Measurement(
+        label=data["label"],
+        flops=None if data["flops"] is None else _tally_from_json(data["flops"]),
+        memory=tuple(_peak_from_json(each) for each in memory),
+        parameters=None if data["parameters"] is None else ParameterCount(**data["parameters"]),
+        other_tallies=tuple(_tally_from_json(each) for each in data["cross_checks"]),
+        unavailable=data["unavailable"],
+    )
+    findings = tuple(_finding_from_json(each) for each in data["findings"])
+    return Record(nodeid=data["nodeid"], measurement=measurement, findings=findings)
+
+
+_OP_COUNT = ("op", "module", "phase", "kind", "calls", "flops", "kernel_recompute")
+_UNKNOWN_OP = ("op", "call", "module", "phase", "calls", "reason")
+
+
+def _tally_to_json(tally: FlopTally) -> Json:
+    return {
+        "total": tally.total,
+        "at_least": tally.at_least,
+        "forward": tally.forward,
+        "backward": tally.backward,
+        "recompute": tally.recompute,
+        "optimizer": tally.optimizer,
+        "kernel_recompute": tally.kernel_recompute,
+        "unknown_ops": [{name: getattr(each, name) for name in _UNKNOWN_OP} for each in tally.unknown_ops],
+        "by_module": tally.by_module(),
+        "by_op": tally.by_op(),
+        "engine": tally.engine,
+        "counts": [{name: getattr(each, name) for name in _OP_COUNT} for each in tally.counts],
+    }
+
+
+def _tally_from_json(data: Json) -> FlopTally:
+    return FlopTally(
+        engine=data["engine"],
+        counts=tuple(OpCount(**each) for each in data["counts"]),
+        unknown_ops=tuple(UnknownOp(**each) for each in data["unknown_ops"]),
+    )
+
+
+def _peak_to_json(peak: MemoryPeak) -> Json:
+    return {
+        "device": peak.device,
+        "index": peak.index,
+        "backend": peak.backend,
+        "start_bytes": peak.start_bytes,
+        "peak_bytes": peak.peak_bytes,
+        "growth_bytes": peak.growth_bytes,
+        "by_category": dict(peak.by_category),
+        "detail": dict(peak.detail),
+    }
+
+
+def _peak_from_json(data: Json) -> MemoryPeak:
+    return MemoryPeak(**{name: value for name, value in data.items() if name != "growth_bytes"})
+
+
+def _finding_to_json(finding: Finding) -> Json:
+    wanted = finding.expectation
+    return {
+        "quantity": wanted.quantity,
+        "observed": finding.observed,
+        "low": wanted.low,
+        "high": wanted.high,
+        "origin": {"path": wanted.origin.path, "line": wanted.origin.line, "text": wanted.origin.text},
+        "status": finding.status,
+        "code": finding.code,
+        "severity": wanted.severity,
+        "source": wanted.source,
+        "limit_device": wanted.device,
+        "device": finding.device,
+        "reason": finding.reason,
+    }
+
+
+def _finding_from_json(data: Json) -> Finding:
+    expectation = Expectation(
+        quantity=data["quantity"],
+        low=data["low"],
+        high=data["high"],
+        origin=Origin(**data["origin"]),
+        severity=data["severity"],
+        device=data["limit_device"],
+        source=data["source"],
+    )
+    return Finding(
+        expectation=expectation,
+        observed=data["observed"],
+        status=data["status"],
+        code=data["code"],
+        device=data["device"],
+        reason=data["reason"],
+    )

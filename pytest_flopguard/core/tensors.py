@@ -1,0 +1,33 @@
+"""What a formula may know of a tensor: its shape, dtype and device, never its values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """The shape, dtype name (``"float32"``) and device (``"cpu"``, ``"meta"``, ``"cuda:0"``) of a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    device: str = "cpu"
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether one element is a pair of real numbers."""
+        return self.dtype.startswith("complex")
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"

@@ -1,0 +1,128 @@
+"""Expectations held against a measurement. Decides and never formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_flopguard.core.expectation import Expectation, Quantity, matches_device
+from pytest_flopguard.core.measurement import FlopTally, Measurement, MemoryPeak
+
+Status = Literal["met", "broken", "undecided"]
+_MEMORY: tuple[Quantity, ...] = ("peak_memory", "memory_growth")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One expectation held against one measurement.
+
+    ``observed`` is the exact value, or for ``code="over-budget"`` next to unknown ops the lower bound that
+    already breaks the limit; None when nothing was measured. ``device`` is the measured device of memory limits.
+    """
+
+    expectation: Expectation
+    observed: int | None
+    status: Status
+    code: str
+    device: str | None = None
+    reason: str = ""
+
+    @property
+    def fails(self) -> bool:
+        """Whether this finding fails the test: broken or undecided, and meant as an error.
+
+        A limit for a device that this run does not have is undecided but fails nothing: the run that has the
+        device decides it.
+        """
+        return self.status != "met" and self.expectation.severity == "error" and self.code != "device-absent"
+
+
+def judge(measurement: Measurement, expectations: Iterable[Expectation]) -> tuple[Finding, ...]:
+    """Hold every expectation against the measurement; undecided never counts as met.
+
+    Of several limits for one memory quantity the best match for each measured device decides (the longest key).
+    """
+    expectations = tuple(expectations)
+    findings = [_judge_one(measurement, each) for each in expectations if each.quantity not in _MEMORY]
+    for quantity in _MEMORY:
+        limits = [each for each in expectations if each.quantity == quantity]
+        findings.extend(_judge_memory(measurement, quantity, limits))
+    return tuple(findings)
+
+
+def _judge_one(measurement: Measurement, expectation: Expectation) -> Finding:
+    quantity = expectation.quantity
+    if quantity in ("parameters", "parameter_bytes"):
+        if measurement.parameters is None:
+            return _not_measured(expectation, measurement.unavailable.get("parameters", "no nn.Module ran"))
+        found = measurement.parameters
+        return _compare(expectation, found.count if quantity == "parameters" else found.bytes)
+    tally = measurement.flops
+    if tally is None:
+        return _not_measured(expectation, measurement.unavailable.get("flops", "no FLOP engine ran"))
+    if quantity == "unknown_ops":
+        status: Status = "undecided" if tally.unknown_ops else "met"
+        code = "unknown-op" if tally.unknown_ops else "within-budget"
+        return Finding(expectation=expectation, observed=len(tally.unknown_ops), status=status, code=code)
+    exact, at_least = _flops(tally, quantity)
+    if exact is not None:
+        return _compare(expectation, exact)
+    if expectation.high is not None and at_least > expectation.high:
+        return _compare(expectation, at_least)
+    return Finding(expectation=expectation, observed=None, status="undecided", code="unknown-op")
+
+
+def _flops(tally: FlopTally, quantity: Quantity) -> tuple[int | None, int]:
+    """Return the exact FLOPs of a quantity (None if an unknown op hides them) and a lower bound."""
+    if quantity == "flops":
+        return tally.total, tally.at_least
+    phase = quantity.removesuffix("_flops")
+    known = sum(each.flops or 0 for each in tally.counts if each.phase == phase)
+    hidden = any(each.phase == phase for each in tally.unknown_ops)
+    return (None if hidden else known), known
+
+
+def _judge_memory(measurement: Measurement, quantity: Quantity, limits: Sequence[Expectation]) -> Iterator[Finding]:
+    matched = False
+    for peak in measurement.memory:
+        fitting = [each for each in limits if each.device is None or matches_device(each.device, peak.device)]
+        if fitting:
+            matched = True
+            best = max(fitting, key=lambda each: len(each.device or ""))
+            yield _compare(best, _bytes(peak, quantity), device=peak.device)
+    if limits and not matched:
+        for each in limits:
+            yield _absent(measurement, each)
+
+
+def _absent(measurement: Measurement, expectation: Expectation) -> Finding:
+    for device, reason in measurement.unavailable.items():
+        if expectation.device is not None and matches_device(device, expectation.device.split(":")[0]):
+            return Finding(
+                expectation=expectation, observed=None, status="undecided", code="device-absent", reason=reason
+            )
+    if not measurement.memory:
+        return _not_measured(expectation, measurement.unavailable.get("memory", "no tensor was allocated"))
+    return Finding(expectation=expectation, observed=None, status="undecided", code="device-absent")
+
+
+def _bytes(peak: MemoryPeak, quantity: Quantity) -> int:
+    return peak.peak_bytes if quantity == "peak_memory" else peak.growth_bytes
+
+
+def _compare(expectation: Expectation, observed: int, device: str | None = None) -> Finding:
+    status: Status = "broken"
+    if expectation.high is not None and observed > expectation.high:
+        code = "over-budget"
+    elif expectation.low is not None and observed < expectation.low:
+        code = "under-budget"
+    else:
+        status, code = "met", "within-budget"
+    if status == "broken" and expectation.source == "cross-check":
+        code = "cross-check"
+    return Finding(expectation=expectation, observed=observed, status=status, code=code, device=device)
+
+
+def _not_measured(expectation: Expectation, reason: str) -> Finding:
+    return Finding(expectation=expectation, observed=None, status="undecided", code="not-measured", reason=reason)

@@ -1,0 +1,1 @@
+"""What work costs, as plain arithmetic on shapes. Never torch."""
