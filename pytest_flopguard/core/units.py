@@ -52,7 +52,8 @@ def _wrong_unit(text: str, suffix: str, unit: Unit) -> str:
 def parse_amount(value: object, unit: Unit) -> int:
     """Turn ``"12.4 GFLOP"``, ``"310 MiB"``, ``1.9e12`` or an int into an exact integer.
 
-    Raises AmountError for another unit, a rate, a negative number, or a fraction of one.
+    A fraction of a byte in a scaled amount is dropped (``"1.2 GiB"`` is 1,288,490,188 bytes). Raises AmountError
+    for another unit, a rate, a negative number, or any other fraction of one.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise AmountError(_wrong_unit(str(value), "", unit))
@@ -70,6 +71,9 @@ def parse_amount(value: object, unit: Unit) -> int:
         exact = Fraction(Decimal(number)) * scales.get(suffix, 1)
     except (InvalidOperation, ValueError, OverflowError) as error:
         raise AmountError(_wrong_unit(str(value), suffix, unit)) from error
+    # Few decimal fractions of 1024 are whole, and no allocation lies between two bytes: rounding down decides the same.
+    if unit is Unit.BYTE and scales.get(suffix, 1) > 1:
+        exact = Fraction(exact.numerator // exact.denominator)
     if exact < 0 or exact.denominator != 1:
         raise AmountError(f"{value!r} is not a whole, non-negative number of {unit.name.lower()}s")
     return exact.numerator
