@@ -41,13 +41,16 @@ class Finding:
 def judge(measurement: Measurement, expectations: Iterable[Expectation]) -> tuple[Finding, ...]:
     """Hold every expectation against the measurement; undecided never counts as met.
 
-    Of several limits for one memory quantity the best match for each measured device decides (the longest key).
+    Of several limits of one source for one memory quantity the best match for each measured device decides
+    (the longest key); limits with the same key are all held, and so are those of other sources.
     """
     expectations = tuple(expectations)
     findings = [_judge_one(measurement, each) for each in expectations if each.quantity not in _MEMORY]
     for quantity in _MEMORY:
-        limits = [each for each in expectations if each.quantity == quantity]
-        findings.extend(_judge_memory(measurement, quantity, limits))
+        # A budget's better key must not hide what a formula or a baseline expects.
+        for source in dict.fromkeys(each.source for each in expectations):
+            limits = [each for each in expectations if each.quantity == quantity and each.source == source]
+            findings.extend(_judge_memory(measurement, quantity, limits))
     return tuple(findings)
 
 
@@ -89,9 +92,11 @@ def _judge_memory(measurement: Measurement, quantity: Quantity, limits: Sequence
         fitting = [each for each in limits if each.device is None or matches_device(each.device, peak.device)]
         if fitting:
             matched = True
-            best = max(fitting, key=lambda each: len(each.device or ""))
-            yield _compare(best, _bytes(peak, quantity), device=peak.device)
-    if limits and not matched:
+            longest = max(len(each.device or "") for each in fitting)
+            for each in fitting:
+                if len(each.device or "") == longest:
+                    yield _compare(each, _bytes(peak, quantity), device=peak.device)
+    if not matched:
         for each in limits:
             yield _absent(measurement, each)
 
