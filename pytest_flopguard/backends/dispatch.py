@@ -1,0 +1,316 @@
+"""Counts op calls of any device through a TorchDispatchMode: forward, backward, recompute and optimizer.
+
+A mode is called before any tensor subclass and before torch's own fake-tensor mode, so the same calls are seen on
+cpu, cuda, meta and fake tensors. While a call runs, the mode is off: each call is counted once, at the level at
+which autograd issued it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch._ops import HigherOrderOperator, OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
+
+from pytest_flopguard.backends.base import CostModel
+from pytest_flopguard.backends.modules import ModuleTracker
+from pytest_flopguard.core.measurement import (
+    Cost,
+    FlopTally,
+    Kind,
+    OpCall,
+    OpCount,
+    ParameterCount,
+    Phase,
+    UnknownOp,
+)
+from pytest_flopguard.core.tensors import TensorSpec
+
+_Signature = tuple[Any, ...]
+
+
+class _Op:
+    """What is known of an op before any call: its name, kind, and how it is to be treated."""
+
+    __slots__ = ("calls", "decomposes", "kind", "makes_storage", "name")
+
+    def __init__(self, name: str, kind: Kind, decomposes: bool, makes_storage: bool) -> None:
+        self.name = name
+        self.kind = kind
+        self.decomposes = decomposes
+        self.makes_storage = makes_storage
+        self.calls = 0
+
+
+class _Place(NamedTuple):
+    op: str
+    module: str
+    phase: Phase
+
+
+class _Sum:
+    """Running sums of one op in one place."""
+
+    __slots__ = ("calls", "flops", "kernel_recompute")
+
+    def __init__(self) -> None:
+        self.calls = self.flops = self.kernel_recompute = 0
+
+
+class _Mark(NamedTuple):
+    """The counters at the start of a region."""
+
+    sums: dict[_Place, tuple[int, int, int]]
+    plain: dict[_Op, int]
+    unknown: dict[tuple[_Place, str, str], int]
+    modules: int
+    unseen_calls: int
+
+
+class OpWatch(TorchDispatchMode):
+    """The mode itself. ``storages`` (live_storage) may listen to the same calls."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, costs: CostModel) -> None:
+        super().__init__()
+        self.costs = costs
+        self.modules = ModuleTracker(self._is_active)
+        self.storages: Any = None
+        self.plain: dict[Any, _Op] = {}
+        self.sums: dict[_Place, _Sum] = {}
+        self.unknown: dict[tuple[_Place, str, str], int] = {}
+        self._cache: dict[_Signature, Cost] = {}
+
+    def __enter__(self) -> OpWatch:
+        self.modules.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        super().__exit__(*exc)
+        self.modules.__exit__(*exc)
+
+    def _is_active(self) -> bool:
+        return any(mode is self for mode in _get_current_dispatch_mode_stack())
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        op = self.plain.get(func)
+        if op is None:
+            op = self.plain[func] = _learn(func, self.costs)
+        if op.decomposes:
+            # Inference mode delivers composite ops whole; their parts are what the other modes deliver.
+            with _Reentered(self):
+                return func.decompose(*args, **(kwargs or {}))
+        out = func(*args, **kwargs) if kwargs else func(*args)
+        if op.kind == "counted":
+            self._count(op, func, args, kwargs, out)
+        elif op.kind == "unknown":
+            self._note_unknown(op, _describe(op.name, args, kwargs), "no formula is registered for it")
+        else:
+            op.calls += 1
+        if self.storages is not None:
+            self.storages.saw(op, func, args, kwargs, out)
+        return out
+
+    def _count(self, op: _Op, func: OpOverload, args: Any, kwargs: Any, out: Any) -> None:
+        try:
+            key = (func, _signature(args), _signature(kwargs.items()) if kwargs else None)
+            cost = self._cache.get(key)
+        except TypeError:  # an unhashable argument: cost this call by itself
+            key, cost = None, None
+        if cost is None:
+            cost = self._cost(op, args, kwargs, out)
+            if key is not None:
+                self._cache[key] = cost
+        if cost.flops is None:
+            self._note_unknown(op, _describe(op.name, args, kwargs), cost.reason)
+            return
+        place = _Place(op.name, *self.modules.place())
+        total = self.sums.get(place)
+        if total is None:
+            total = self.sums[place] = _Sum()
+        total.calls += 1
+        total.flops += cost.flops
+        total.kernel_recompute += cost.kernel_recompute
+
+    def _cost(self, op: _Op, args: Any, kwargs: Any, out: Any) -> Cost:
+        try:
+            call = OpCall(
+                op=op.name,
+                args=_specs(args),
+                # An out= overload writes into a tensor that is no operand.
+                kwargs={name: _specs(value) for name, value in (kwargs or {}).items() if name != "out"},
+                out=_specs(out),
+            )
+        except _NoShape as reason:
+            return Cost(kind="unknown", flops=None, reason=str(reason))
+        return self.costs.cost(call)
+
+    def _note_unknown(self, op: _Op, call: str, reason: str) -> None:
+        key = (_Place(op.name, *self.modules.place()), call, reason)
+        self.unknown[key] = self.unknown.get(key, 0) + 1
+
+
+class _Reentered:
+    """Puts a mode back on the stack inside its own handler, without reinstalling what it carries."""
+
+    def __init__(self, mode: OpWatch) -> None:
+        self._mode = mode
+
+    def __enter__(self) -> None:
+        TorchDispatchMode.__enter__(self._mode)
+
+    def __exit__(self, *exc: Any) -> None:
+        TorchDispatchMode.__exit__(self._mode, *exc)
+
+
+class DispatchFlops:
+    """The FlopBackend over an OpWatch."""
+
+    name = "dispatch"
+
+    def __init__(self, costs: CostModel) -> None:
+        self.watch = OpWatch(costs)
+
+    def __enter__(self) -> DispatchFlops:
+        self.watch.__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.watch.__exit__(*exc)
+
+    def begin(self) -> _Mark:
+        """Open a region."""
+        watch = self.watch
+        return _Mark(
+            sums={key: (each.calls, each.flops, each.kernel_recompute) for key, each in watch.sums.items()},
+            plain={op: op.calls for op in watch.plain.values()},
+            unknown=dict(watch.unknown),
+            modules=watch.modules.begin(),
+            unseen_calls=watch.modules.unseen_calls,
+        )
+
+    def end(self, mark: _Mark) -> FlopTally:
+        """Close a region: the counters now less those of its mark."""
+        return FlopTally(
+            engine=self.name,
+            counts=(*self._counted(mark), *self._plain(mark)),
+            unknown_ops=tuple(self._unknown(mark)),
+        )
+
+    def parameters(self, mark: _Mark) -> ParameterCount | None:
+        """Distinct parameters of the models that ran in the region."""
+        return self.watch.modules.parameters(mark.modules)
+
+    def _counted(self, mark: _Mark) -> Iterable[OpCount]:
+        for place, total in self.watch.sums.items():
+            calls, flops, again = mark.sums.get(place, (0, 0, 0))
+            if total.calls > calls:
+                yield OpCount(
+                    **place._asdict(),
+                    kind="counted",
+                    calls=total.calls - calls,
+                    flops=total.flops - flops,
+                    kernel_recompute=total.kernel_recompute - again,
+                )
+
+    def _plain(self, mark: _Mark) -> Iterable[OpCount]:
+        calls: dict[tuple[str, Kind], int] = {}
+        for op in self.watch.plain.values():
+            calls[op.name, op.kind] = calls.get((op.name, op.kind), 0) + op.calls - mark.plain.get(op, 0)
+        for (name, kind), number in calls.items():
+            if number:
+                yield OpCount(op=name, module="", phase="forward", kind=kind, calls=number, flops=0)
+
+    def _unknown(self, mark: _Mark) -> Iterable[UnknownOp]:
+        for key, calls in self.watch.unknown.items():
+            place, call, reason = key
+            if calls > mark.unknown.get(key, 0):
+                yield UnknownOp(**place._asdict(), call=call, calls=calls - mark.unknown.get(key, 0), reason=reason)
+        unseen = self.watch.modules.unseen_calls - mark.unseen_calls
+        if unseen:
+            yield UnknownOp(
+                op="python.thread",
+                call="an nn.Module called in another thread",
+                module="",
+                phase="forward",
+                calls=unseen,
+                reason="op calls of threads that the test starts are not seen",
+            )
+
+
+class _NoShape(Exception):
+    """A tensor whose shape no formula can use; the text says why."""
+
+
+def _learn(func: Any, costs: CostModel) -> _Op:
+    if isinstance(func, HigherOrderOperator):
+        name = f"higher_order.{func.name()}"
+        return _Op(name, costs.kind(name, frozenset()), decomposes=False, makes_storage=True)
+    schema = func._schema
+    name = schema.name.replace("::", ".")
+    traits = {str(tag).rpartition(".")[2] for tag in func.tags}
+    if func.is_view:
+        traits.add("view")
+    if func.namespace == "aten" and not any("Tensor" in str(each.type) for each in schema.arguments):
+        traits.add("factory")
+    kind = costs.kind(name, frozenset(traits))
+    return _Op(
+        name,
+        kind,
+        decomposes=kind == "unknown" and func._can_decompose(),
+        makes_storage=any(each.alias_info is None for each in schema.returns),
+    )
+
+
+def _signature(values: Any) -> _Signature:
+    """Return a hashable key of arguments: shape and dtype for tensors, the value itself for the rest."""
+    return tuple(
+        [
+            (value.shape, value.dtype)
+            if isinstance(value, torch.Tensor)
+            else _signature(value)
+            if isinstance(value, (list, tuple))
+            else value
+            for value in values
+        ]
+    )
+
+
+def _specs(value: Any) -> Any:
+    """Replace tensors by TensorSpecs, in nested lists too."""
+    if isinstance(value, torch.Tensor):
+        return _spec(value)
+    if isinstance(value, (list, tuple)):
+        return tuple(_specs(each) for each in value)
+    return value
+
+
+def _spec(tensor: torch.Tensor) -> TensorSpec:
+    if tensor.is_nested:
+        raise _NoShape("a nested tensor's shape is not one shape")
+    shape = tuple(tensor.shape)
+    if any(type(size) is not int for size in shape):
+        raise _NoShape(f"the shape {shape} is symbolic")
+    return TensorSpec(shape=shape, dtype=str(tensor.dtype).removeprefix("torch."), device=str(tensor.device))
+
+
+def _describe(name: str, args: Any, kwargs: Any) -> str:
+    """Render a call for a person: ``mylib.fused(float32[8, 16], 0.5)``."""
+    parts = [_text(value) for value in args]
+    parts += [f"{key}={_text(value)}" for key, value in (kwargs or {}).items()]
+    return f"{name}({', '.join(parts)})"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        try:
+            return str(_spec(value))
+        except _NoShape:
+            return f"{str(value.dtype).removeprefix('torch.')}[?]"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_text, value))}]"
+    return repr(value) if isinstance(value, (bool, int, float, str, type(None))) else type(value).__name__

@@ -1,0 +1,111 @@
+"""Matrix products. [M, K] @ [K, N] is M*N dot products of length K: M*N*K multiply-adds, 2*M*N*K FLOPs.
+
+The bias or ``beta * input`` that addmm and its kin add is M*N elementwise additions, which the convention leaves
+out. A complex multiply-add is 4 real multiplications and 4 real additions: 8 FLOPs.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from pytest_flopguard.core.tensors import TensorSpec
+from pytest_flopguard.formulas.registry import formula
+
+
+def multiply_adds(number: int, operand: TensorSpec) -> int:
+    """FLOPs of a number of multiply-adds on elements of the operand's dtype."""
+    return (8 if operand.is_complex else 2) * number
+
+
+def _product(a: TensorSpec, b: TensorSpec) -> int:
+    # Rows of a and columns of b meet once for every inner index; b's leading dimensions are a's batch.
+    return multiply_adds(a.numel * b.shape[-1], a)
+
+
+@formula("aten.mm", "aten._int_mm", "aten._scaled_mm")
+def mm(a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
+    """[M, K] @ [K, N]: 2*M*K*N."""
+    return _product(a, b)
+
+
+@formula("aten.addmm", "aten._addmm_activation")
+def addmm(bias: TensorSpec, a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
+    """bias + [M, K] @ [K, N]: 2*M*K*N."""
+    return _product(a, b)
+
+
+@formula("aten.bmm")
+def bmm(a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
+    """[B, M, K] @ [B, K, N]: 2*B*M*K*N."""
+    return _product(a, b)
+
+
+@formula("aten.baddbmm", "aten.addbmm")
+def baddbmm(bias: TensorSpec, a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
+    """bias + [B, M, K] @ [B, K, N]: 2*B*M*K*N; addbmm also sums over B, inside the same dot products."""
+    return _product(a, b)
+
+
+@formula("aten.mv")
+def mv(a: TensorSpec, x: TensorSpec) -> int:
+    """[M, K] @ [K]: 2*M*K."""
+    return multiply_adds(a.numel, a)
+
+
+@formula("aten.addmv")
+def addmv(bias: TensorSpec, a: TensorSpec, x: TensorSpec, *_: Any, **__: Any) -> int:
+    """bias + [M, K] @ [K]: 2*M*K."""
+    return multiply_adds(a.numel, a)
+
+
+@formula("aten.dot", "aten.vdot")
+def dot(x: TensorSpec, y: TensorSpec) -> int:
+    """[K] . [K]: 2*K."""
+    return multiply_adds(x.numel, x)
+
+
+@formula("aten.addr")
+def addr(bias: TensorSpec, x: TensorSpec, y: TensorSpec, *_: Any, **__: Any) -> int:
+    """bias + [M] (x) [N], a product with K = 1: 2*M*N."""
+    return multiply_adds(x.numel * y.numel, x)
+
+
+@formula("aten.linear")
+def linear(x: TensorSpec, weight: TensorSpec, bias: TensorSpec | None = None) -> int:
+    """[*, K] @ [N, K].T: 2 * numel(x) * N; seen undecomposed in inference mode only."""
+    return multiply_adds(x.numel * (weight.shape[0] if weight.ndim == 2 else 1), x)
+
+
+@formula("aten.matmul")
+def matmul(a: TensorSpec, b: TensorSpec) -> int:
+    """Broadcast product of [*, M, K] and [*, K, N] (or vectors): 2 * numel(out) * K; in inference mode only."""
+    columns = b.shape[-1] if b.ndim > 1 else 1
+    rows = a.shape[-2] if a.ndim > 1 else 1
+    batch = 1
+    lead_a, lead_b = a.shape[:-2], b.shape[:-2]
+    for position in range(1, max(len(lead_a), len(lead_b)) + 1):
+        left = lead_a[-position] if position <= len(lead_a) else 1
+        right = lead_b[-position] if position <= len(lead_b) else 1
+        batch *= right if left == 1 else left
+    return multiply_adds(batch * rows * a.shape[-1] * columns, a)
+
+
+@formula("aten._grouped_mm", "aten._scaled_grouped_mm")
+def grouped_mm(a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
+    """Products of groups that lie side by side in one dimension of a or b, cut at ``offs``.
+
+    a [T, K], b [G, K, N]: each row of a meets one group's matrix: 2*T*K*N.
+    a [M, T], b [T, N]: the inner dimension is cut, all of it is used once: 2*M*T*N.
+    a [G, M, K], b [K, T]: each column of b meets one group's matrix: 2*M*K*T.
+    a [G, M, K], b [G, K, N]: as bmm. ``offs`` is taken to cover all T, as its contract says.
+    """
+    if a.ndim == 3 and b.ndim == 2:
+        return multiply_adds(prod(a.shape[-2:]) * b.shape[-1], a)
+    return _product(a, b)
+
+
+@formula("aten._foreach_mm")
+def foreach_mm(a: list[TensorSpec], b: list[TensorSpec]) -> int:
+    """A list of products [M, K] @ [K, N]: the sum of 2*M*K*N."""
+    return sum(_product(left, right) for left, right in zip(a, b, strict=True))

@@ -1,0 +1,167 @@
+"""Which formula, or which class of work, belongs to an op. Duplicates are refused; nothing here is global."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, TypeVar
+
+from pytest_flopguard.core.errors import FormulaError, message
+from pytest_flopguard.core.measurement import Cost, Kind, OpCall
+
+Formula = Callable[..., "int | Cost | None"]
+F = TypeVar("F", bound=Formula)
+
+# Traits of an op's schema that settle its class without a list. An op from outside torch gets no benefit of the
+# doubt from "factory": a custom op without tensor inputs may do any work.
+_FREE_TRAITS = frozenset({"view", "view_copy", "inplace_view", "factory"})
+_UNCOUNTED_TRAITS = frozenset({"pointwise", "reduction"})
+
+
+class Unknown(Exception):
+    """Raised by a formula that cannot tell the FLOPs of this call; its text is the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One row of the registry: an op, its kind, what is said of it, and where that was registered."""
+
+    op: str
+    kind: Kind
+    summary: str
+    source: str
+    formula: Formula | None = None
+
+
+class Registry:
+    """Op formulas and the lists of free and uncounted ops; the CostModel that backends are given."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+
+    def op(self, *names: str) -> Callable[[F], F]:
+        """Register the decorated function as the formula of the named ops.
+
+        It gets the op's arguments in schema order, TensorSpecs for tensors, and ``out`` if it has a parameter of
+        that name. It returns FLOPs as an int (1 multiply-add = 2), a Cost, or raises Unknown with a reason.
+        """
+
+        def register(formula: F) -> F:
+            summary = (inspect.getdoc(formula) or "").partition("\n")[0]
+            for name in names:
+                self._add(Entry(op=name, kind="counted", summary=summary, source=_name(formula), formula=formula))
+            return formula
+
+        return register
+
+    def free(self, *names: str, source: str = "") -> None:
+        """Register ops that move, make or rename data and do no arithmetic on it."""
+        self._add_all(names, "free", "moves, makes or renames data", source)
+
+    def uncounted(self, *names: str, source: str = "") -> None:
+        """Register ops whose arithmetic the convention leaves out (elementwise, normalisation, softmax, pooling)."""
+        self._add_all(names, "uncounted", "arithmetic that the convention leaves out", source)
+
+    def include(self, room: ModuleType) -> None:
+        """Register a module's formulas (functions marked by ``formula``) and its ``FREE`` and ``UNCOUNTED`` names."""
+        for value in vars(room).values():
+            if names := getattr(value, "flopguard_ops", ()):
+                self.op(*names)(value)
+        self.free(*getattr(room, "FREE", ()), source=room.__name__)
+        self.uncounted(*getattr(room, "UNCOUNTED", ()), source=room.__name__)
+
+    def entries(self) -> Iterator[Entry]:
+        """All rows, sorted by op."""
+        for name in sorted(self._entries):
+            yield self._entries[name]
+
+    def kind(self, op: str, traits: frozenset[str]) -> Kind:
+        """Classify an op by its own row, its out-of-place twin's row, or its traits; else it is unknown."""
+        entry = self._find(op)
+        if entry is not None:
+            return entry.kind
+        if traits & _FREE_TRAITS:
+            return "free"
+        if traits & _UNCOUNTED_TRAITS:
+            return "uncounted"
+        return "unknown"
+
+    def cost(self, call: OpCall) -> Cost:
+        """Cost one call through its formula; FormulaError if that formula is wrong in itself."""
+        entry = self._find(call.op)
+        if entry is None:
+            return Cost(kind="unknown", flops=None, reason="no formula is registered for it")
+        if entry.formula is None:
+            return Cost(kind=entry.kind)
+        return _evaluate(entry.formula, call)
+
+    def _find(self, op: str) -> Entry | None:
+        # aten.addmm_ does the work of aten.addmm.
+        return self._entries.get(op) or (self._entries.get(op[:-1]) if op.endswith("_") else None)
+
+    def _add_all(self, names: tuple[str, ...], kind: Kind, summary: str, source: str) -> None:
+        for name in names:
+            self._add(Entry(op=name, kind=kind, summary=summary, source=source or _caller()))
+
+    def _add(self, entry: Entry) -> None:
+        first = self._entries.get(entry.op)
+        if first is not None:
+            raise FormulaError(message("duplicate-formula", op=entry.op, first=first.source, second=entry.source))
+        self._entries[entry.op] = entry
+
+
+def formula(*names: str) -> Callable[[F], F]:
+    """Mark a function as the formula of ops, for ``Registry.include``; registers nothing by itself."""
+
+    def mark(function: F) -> F:
+        function.flopguard_ops = names  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def default_registry() -> Registry:
+    """Return a new registry with the built-in formulas and lists."""
+    from pytest_flopguard.formulas.ops import BUILT_IN  # the ops import this module's decorator
+
+    registry = Registry()
+    for room in BUILT_IN:
+        registry.include(room)
+    return registry
+
+
+def _evaluate(formula: Formula, call: OpCall) -> Cost:
+    signature = inspect.signature(formula)
+    kwargs: dict[str, Any] = dict(call.kwargs)
+    if "out" in signature.parameters:
+        kwargs["out"] = call.out
+    try:
+        bound = signature.bind(*call.args, **kwargs)
+    except TypeError as error:
+        text = ", ".join([*map(str, call.args), *(f"{name}={value}" for name, value in call.kwargs.items())])
+        raise FormulaError(
+            message("formula-signature", formula=_name(formula), signature=signature, op=call.op, call=text)
+        ) from error
+    try:
+        value = formula(*bound.args, **bound.kwargs)
+    except Unknown as reason:
+        return Cost(kind="unknown", flops=None, reason=str(reason))
+    except Exception as error:
+        # Users' formulas may raise anything; the text must name whose it was.
+        text = f"{type(error).__name__}: {error}"
+        raise FormulaError(message("formula-raised", formula=_name(formula), op=call.op, error=text)) from error
+    cost = value if isinstance(value, Cost) else Cost(kind="counted", flops=value)
+    if type(cost.flops) is not int or cost.flops < 0:
+        raise FormulaError(message("formula-result", formula=_name(formula), op=call.op, value=value))
+    return cost
+
+
+def _name(formula: Formula) -> str:
+    return f"{formula.__module__}.{formula.__qualname__}"
+
+
+def _caller() -> str:
+    frame = inspect.stack()[3]
+    return f"{frame.filename}:{frame.lineno}"
