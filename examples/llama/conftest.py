@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--over", action="store_true", help="break one budget on purpose: decoding without the key-value cache"
+    )
+
+
+@pytest.fixture
+def over(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--over"))
