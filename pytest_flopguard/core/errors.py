@@ -10,13 +10,13 @@ from types import MappingProxyType
 MESSAGES: Mapping[str, str] = MappingProxyType(
     {
         # Verdicts on a measurement.
-        "over-budget": "{quantity} is {observed}, over the limit of {limit} by {excess}",
-        "under-budget": "{quantity} is {observed}, under the least expected {limit} by {excess}",
-        "within-budget": "{quantity} is {observed}, within {limit}",
-        "unknown-op": "{count} op(s) without a FLOP formula ran, so the FLOPs are at least {at_least}, not exactly known",
-        "not-measured": "{quantity} was not measured: {reason}",
-        "device-absent": "{quantity} has a limit for {keys} only, and this run measured {devices}",
-        "cross-check": "{engine} counts {observed} forward FLOPs, {other} counts {expected}",
+        "over-budget": "{quantity}: {observed}, over the limit of {limit} by {excess}",
+        "under-budget": "{quantity}: {observed}, under the least expected {limit} by {excess}",
+        "within-budget": "{quantity}: {observed}, within {limit}",
+        "unknown-op": "{quantity}: at least {at_least}, not exactly known; {count} without a FLOP formula ran",
+        "not-measured": "{quantity}: not measured, {reason}",
+        "device-absent": "{quantity}: the limit is for {keys} only, and this run measured {devices}{reason}",
+        "cross-check": "{quantity}: {engine} counts {observed}, {other} counts {expected}",
         # Settings, budgets and marker arguments.
         "bad-toml": "not valid TOML: {reason}",
         "unknown-setting": "unknown setting {name!r}{hint}",
@@ -33,7 +33,7 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "formula-result": "the formula {formula} for {op} returned {value!r}: expected a non-negative int",
         "formula-raised": "the formula {formula} for {op} raised {error}",
         "backend-unavailable": "backend {name!r} cannot be used: {reason}",
-        "bad-report": "{path} is not a flopguard report: {reason}",
+        "bad-report": "not a flopguard report: {reason}",
         "unknown-format": "no reporter writes {suffix!r} files ({path}){hint}",
     }
 )

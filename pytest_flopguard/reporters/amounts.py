@@ -1,0 +1,65 @@
+"""Numbers as the reporters write them: exact, as a share, and as a limit that a person can paste."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil, floor
+
+from pytest_flopguard.core.expectation import Quantity
+from pytest_flopguard.core.units import Unit, format_amount, parse_amount
+
+_STEP = Decimal("0.01")
+
+
+def quantity_name(quantity: Quantity) -> str:
+    """Return a quantity in words: ``forward FLOPs``, ``peak memory``."""
+    return quantity.replace("_", " ").replace("flops", "FLOPs")
+
+
+def exact(value: int, unit: Unit) -> str:
+    """Render every digit: ``291,648,307,200 FLOP``, ``1,288,490,188 B``."""
+    return f"{value:,} {unit.value}".rstrip()
+
+
+def used(observed: int, limit: int) -> str:
+    """Render how much of a limit is used, to a tenth of a percent.
+
+    Rounded away from 100%, so that only an exactly used-up limit reads ``100.0%``; ``-`` for a limit of 0.
+    """
+    if limit == 0:
+        return "-"
+    tenths = Fraction(observed * 1000, limit)
+    rounded = ceil(tenths) if observed > limit else floor(tenths)
+    return f"{rounded // 10:,}.{rounded % 10}%"
+
+
+def percent(part: int, whole: int) -> str:
+    """Render a part of a whole in percent to two decimals; what is there never reads as nothing."""
+    if whole == 0:
+        return "-"
+    share = Fraction(part * 100, whole)
+    if 0 < share < Fraction(1, 200):
+        return "<0.01%"
+    return f"{float(share):,.2f}%"
+
+
+def rounded_up(value: int, unit: Unit) -> str:
+    """Return the shortest readable amount that ``parse_amount`` reads back as at least the value."""
+    return next(text for text in _candidates(value, unit, _STEP) if parse_amount(text, unit) >= value)
+
+
+def rounded_down(value: int, unit: Unit) -> str:
+    """Return the shortest readable amount that ``parse_amount`` reads back as at most the value."""
+    return next(text for text in _candidates(value, unit, -_STEP) if parse_amount(text, unit) <= value)
+
+
+def _candidates(value: int, unit: Unit, step: Decimal) -> Iterator[str]:
+    text = format_amount(value, unit)
+    yield text
+    number, _, name = text.partition(" ")
+    if "." in number or name not in ("", unit.value):
+        yield f"{Decimal(number) + step} {name}"
+    # Past the digits of a float one step does not reach; the number itself always does.
+    yield f"{value} {unit.value}".rstrip()

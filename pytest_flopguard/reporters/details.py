@@ -1,0 +1,92 @@
+"""Everything about one record, in exact numbers: what ``-vv`` adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pytest_flopguard.core.measurement import PHASES, FlopTally, Kind, MemoryPeak
+from pytest_flopguard.core.record import Record
+from pytest_flopguard.core.units import Unit
+from pytest_flopguard.reporters.amounts import exact, percent
+from pytest_flopguard.reporters.finding_text import sentence, tightest_first, verdict
+from pytest_flopguard.reporters.module_costs import OUTSIDE, module_costs
+
+_LISTED: tuple[Kind, ...] = ("unknown", "uncounted", "free")
+
+
+def details(record: Record) -> Iterator[str]:
+    """Yield the lines that tell a record in full: FLOPs by module and op, memory by category, findings."""
+    seen = record.measurement
+    yield f"{record.nodeid}  {seen.label}".rstrip()
+    if seen.flops is not None:
+        yield from _tally(seen.flops)
+    for other in seen.other_tallies:
+        yield f"  FLOPs for comparison (engine {other.engine})"
+        yield from _totals(other)
+    for peak in seen.memory:
+        yield from memory(peak)
+    if seen.parameters is not None:
+        yield "  parameters"
+        yield from _rows({"count": seen.parameters.count, "bytes": seen.parameters.bytes})
+    for name, reason in seen.unavailable.items():
+        yield f"  not measured: {name}, {reason}"
+    if record.findings:
+        yield "  findings"
+    for each in tightest_first(record):
+        wanted = each.expectation
+        ends = [
+            f"{name} {exact(value, wanted.unit)}"
+            for name, value in (("observed", each.observed), ("low", wanted.low), ("high", wanted.high))
+            if value is not None
+        ]
+        yield f"    {verdict(each)}: {sentence(each, seen)}"
+        yield f"      {', '.join(ends) or 'no number'}; {wanted.origin} {wanted.origin.text}".rstrip()
+
+
+def memory(peak: MemoryPeak) -> Iterator[str]:
+    """Yield what a device held at its peak: by category, with shares, and the backend's other figures."""
+    yield f"  memory on {peak.device} (device {peak.index}, backend {peak.backend})"
+    yield from _rows({"start": peak.start_bytes, "peak": peak.peak_bytes, "growth": peak.growth_bytes})
+    if peak.by_category:
+        yield f"  at the peak on {peak.device}"
+        yield from _shares(peak.by_category, peak.peak_bytes, Unit.BYTE)
+    if peak.detail:
+        yield f"  other figures of {peak.backend}"
+        yield from _rows(peak.detail)
+
+
+def _tally(tally: FlopTally) -> Iterator[str]:
+    yield f"  FLOPs (engine {tally.engine})"
+    yield from _totals(tally)
+    yield "  by module"
+    yield from _shares({name or OUTSIDE: n for name, n in module_costs(tally).items()}, tally.at_least, Unit.FLOP)
+    yield "  by op"
+    yield from _shares(tally.by_op(), tally.at_least, Unit.FLOP)
+    for kind in _LISTED:
+        calls = tally.calls_of(kind)
+        if calls:
+            yield f"  calls of {kind} ops"
+            yield from _rows(calls)
+
+
+def _totals(tally: FlopTally) -> Iterator[str]:
+    unknown = {each.phase for each in tally.unknown_ops}
+    rows = {"total, at least" if unknown else "total": tally.at_least}
+    for phase in PHASES:
+        known = sum(each.flops or 0 for each in tally.counts if each.phase == phase)
+        rows[f"{phase}, at least" if phase in unknown else phase] = known
+    if tally.kernel_recompute:
+        rows["kernel recompute, in no total"] = tally.kernel_recompute
+    yield from _rows(rows)
+
+
+def _rows(rows: Mapping[str, int]) -> Iterator[str]:
+    width = max((len(f"{value:,}") for value in rows.values()), default=0)
+    for name, value in rows.items():
+        yield f"    {value:>{width},}  {name}"
+
+
+def _shares(rows: Mapping[str, int], whole: int, unit: Unit) -> Iterator[str]:
+    width = max((len(exact(value, unit)) for value in rows.values()), default=0)
+    for name, value in rows.items():
+        yield f"    {exact(value, unit):>{width}}  {percent(value, whole):>7}  {name}"

@@ -1,0 +1,101 @@
+"""The text with which a broken budget fails its test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pytest_flopguard.core.measurement import FlopTally, MemoryPeak
+from pytest_flopguard.core.record import Record
+from pytest_flopguard.core.units import Unit, format_amount
+from pytest_flopguard.core.verdict import Finding
+from pytest_flopguard.reporters.amounts import exact, percent, quantity_name
+from pytest_flopguard.reporters.details import details
+from pytest_flopguard.reporters.finding_text import bound, sentence, tightest_first
+from pytest_flopguard.reporters.module_costs import folded, module_costs, phase_of
+from pytest_flopguard.reporters.unknown_ops import unknown_op_lines
+from pytest_flopguard.reporters.ways_out import ways_out
+
+DOCS = "docs/reference/messages.md"
+_TOP = 10
+
+
+def render(record: Record, *, verbosity: int) -> str:
+    """Render every finding of a record that fails: what, where it is limited, what costs most, the ways out.
+
+    One line for verbosity -1, the ten dearest modules for 0 and 1, everything the record holds for 2.
+    """
+    failing = [each for each in tightest_first(record) if each.fails]
+    seen = record.measurement
+    if verbosity < 0:
+        return "; ".join(f"{_told(record, each)} {each.expectation.origin}" for each in _once(failing))
+    blocks = [list(_head(record, each)) for each in _once(failing)]
+    if seen.flops is not None and any(_is_broken(each, Unit.FLOP) for each in failing):
+        blocks.append(list(_modules(seen.flops, failing)))
+    for peak in seen.memory:
+        if any(_is_broken(each, Unit.BYTE) and each.device == peak.device for each in failing):
+            blocks.append(list(_categories(peak)))
+    if seen.flops is not None and any(each.code == "unknown-op" for each in failing):
+        blocks.append(["Ops without a formula", *unknown_op_lines(seen.flops.unknown_ops)])
+    ways = [f"  {line}" for each in _once(failing) for line in ways_out(each)]
+    blocks.append(["Ways out", *ways] if ways else [])
+    if verbosity > 1:
+        blocks.append(["Everything measured", *details(record)])
+    blocks.append([f"{code}: {DOCS}#{code}" for code in dict.fromkeys(each.code for each in failing)])
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _once(failing: Iterable[Finding]) -> list[Finding]:
+    """Leave out the rule against unknown ops where a budget tells of them already."""
+    told = [each for each in failing if each.code == "unknown-op" and each.expectation.quantity != "unknown_ops"]
+    return [each for each in failing if not told or each.expectation.quantity != "unknown_ops"]
+
+
+def _is_broken(finding: Finding, unit: Unit) -> bool:
+    return finding.status == "broken" and finding.expectation.unit is unit
+
+
+def _head(record: Record, finding: Finding) -> Iterator[str]:
+    wanted, value = finding.expectation, bound(finding)
+    yield _told(record, finding)
+    rows: list[tuple[str, int]] = []
+    if finding.observed is not None and finding.status == "broken":
+        rows.append(("measured", finding.observed))
+    if value is not None and wanted.source != "setting":
+        rows.append(("limit", value))
+    if len(rows) == 2:
+        rows.append(("under by" if finding.code == "under-budget" else "over by", abs(rows[0][1] - rows[1][1])))
+    width = max((len(exact(amount, wanted.unit)) for _, amount in rows), default=0)
+    yield from (f"  {name:<8}  {exact(amount, wanted.unit):>{width}}" for name, amount in rows)
+    yield f"  {'written':<8}  {wanted.origin}  {wanted.origin.text}".rstrip()
+
+
+def _told(record: Record, finding: Finding) -> str:
+    label = record.measurement.label
+    return sentence(finding, record.measurement) + (f" in region {label!r}" if label else "")
+
+
+def _modules(tally: FlopTally, failing: Iterable[Finding]) -> Iterator[str]:
+    """Yield the dearest modules of the one phase that failed, or of all phases."""
+    phases = {phase_of(each.expectation.quantity) for each in failing if _is_broken(each, Unit.FLOP)}
+    phase = phases.pop() if len(phases) == 1 else None
+    costs = module_costs(tally, phase)
+    whole = sum(costs.values())
+    yield f"What costs most, of {format_amount(whole, Unit.FLOP)} {quantity_name(f'{phase}_flops') if phase else 'in all'}"
+    rows = folded(costs)
+    for each in rows[:_TOP]:
+        times = f"  x{each.modules}" if each.modules > 1 else ""
+        yield f"  {percent(each.flops, whole):>7}  {format_amount(each.flops, Unit.FLOP):>13}  {each.path}{times}"
+    if len(rows) > _TOP:
+        rest = sum(each.flops for each in rows[_TOP:])
+        amount = format_amount(rest, Unit.FLOP)
+        more = sum(each.modules for each in rows[_TOP:])
+        yield f"  {percent(rest, whole):>7}  {amount:>13}  in {more} more modules (-vv shows them)"
+
+
+def _categories(peak: MemoryPeak) -> Iterator[str]:
+    yield f"What {peak.device} held at its peak of {format_amount(peak.peak_bytes, Unit.BYTE)}"
+    for name, size in sorted(peak.by_category.items(), key=lambda pair: -pair[1]):
+        share = percent(size, peak.peak_bytes)
+        yield f"  {share:>7}  {format_amount(size, Unit.BYTE):>13}  {name.replace('_', ' ')}"
+    start = format_amount(peak.start_bytes, Unit.BYTE)
+    yield f"  {percent(peak.start_bytes, peak.peak_bytes):>7}  {start:>13}  of it were there at the start"

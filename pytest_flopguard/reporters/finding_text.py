@@ -1,0 +1,133 @@
+"""A finding in words: its verdict, its limit, how much of that is used, and one sentence."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from pytest_flopguard.core.errors import message
+from pytest_flopguard.core.measurement import Measurement
+from pytest_flopguard.core.record import Record
+from pytest_flopguard.core.units import format_amount
+from pytest_flopguard.core.verdict import Finding
+from pytest_flopguard.reporters.amounts import exact, percent, quantity_name, used
+from pytest_flopguard.reporters.module_costs import phase_of
+
+_BROKEN = {"over-budget": "OVER", "under-budget": "UNDER", "cross-check": "DIFFERS"}
+# What the limit column leaves out: the unit tells these two apart already.
+_PLAIN = ("flops", "peak_memory")
+
+
+def verdict(finding: Finding) -> str:
+    """Return the table's word for a finding."""
+    if finding.status == "met":
+        return "ok"
+    if finding.status == "undecided":
+        return "undecided"
+    return "warn" if finding.expectation.severity == "warn" else _BROKEN.get(finding.code, finding.code)
+
+
+def tightest_first(record: Record) -> list[Finding]:
+    """Order findings by what a reader must see first: failing, warned, undecided, met; then the most used limit."""
+    rank = {"broken": 0, "undecided": 1, "met": 2}
+
+    def urgency(finding: Finding) -> tuple[bool, int, bool, Fraction]:
+        own = finding.expectation.source not in ("setting", "cross-check")
+        return not finding.fails, rank[finding.status], not own, -_use(finding)
+
+    return sorted(record.findings, key=urgency)
+
+
+def budget_findings(record: Record) -> list[Finding]:
+    """Return what the table shows of a record: no row for a rule of the house (unknown ops, cross-check) that is met."""
+    return [
+        each
+        for each in tightest_first(record)
+        if each.status != "met" or each.expectation.source not in ("setting", "cross-check")
+    ]
+
+
+def bound(finding: Finding) -> int | None:
+    """Return the end of the interval that matters: the broken one, else the upper, else the lower."""
+    low, high = finding.expectation.low, finding.expectation.high
+    return low if finding.code == "under-budget" or high is None else high
+
+
+def limit_text(finding: Finding) -> str:
+    """Render the limit with its quantity where the unit does not tell it: ``9 GFLOP``, ``growth 1.2 GiB``."""
+    wanted, value = finding.expectation, bound(finding)
+    name = "" if wanted.quantity in _PLAIN else quantity_name(wanted.quantity).removesuffix(" FLOPs") + " "
+    amount = "-" if value is None else format_amount(value, wanted.unit)
+    sign = "= " if wanted.low == wanted.high else ">= " if value == wanted.low else ""
+    device = f" {wanted.device}" if wanted.device and finding.device is None else ""
+    return f"{name}{sign}{amount}{device}"
+
+
+def used_text(finding: Finding) -> str:
+    """Render the observed share of the limit, ``-`` where there is none to tell."""
+    value = bound(finding)
+    return "-" if value is None or finding.observed is None else used(finding.observed, value)
+
+
+def sentence(finding: Finding, measurement: Measurement) -> str:
+    """Tell a finding in one sentence that ends with its code."""
+    wanted, value = finding.expectation, bound(finding)
+    subject = quantity_name(wanted.quantity) + (f" on {finding.device}" if finding.device else "")
+    if finding.code == "unknown-op":
+        return _unknown(finding, measurement)
+    if finding.code == "device-absent":
+        seen = ", ".join(each.device for each in measurement.memory) or "no device"
+        reason = f" ({finding.reason})" if finding.reason else ""
+        return message(finding.code, quantity=subject, keys=wanted.device, devices=seen, reason=reason)
+    if finding.observed is None or value is None:
+        return message("not-measured", quantity=subject, reason=finding.reason or "nothing was observed")
+    if finding.code == "cross-check":
+        return _disagreement(finding, measurement, finding.observed, value)
+    least = "at least " if _is_lower_bound(finding, measurement) else ""
+    excess = abs(finding.observed - value)
+    return message(
+        finding.code,
+        quantity=subject,
+        observed=least + format_amount(finding.observed, wanted.unit),
+        limit=format_amount(value, wanted.unit),
+        excess=f"{format_amount(excess, wanted.unit)}" + (f" ({percent(excess, value)})" if value else ""),
+    )
+
+
+def _use(finding: Finding) -> Fraction:
+    value = bound(finding)
+    return Fraction(finding.observed, value) if value and finding.observed is not None else Fraction(0)
+
+
+def _is_lower_bound(finding: Finding, measurement: Measurement) -> bool:
+    if measurement.flops is None or not finding.expectation.quantity.endswith("flops"):
+        return False
+    phase = phase_of(finding.expectation.quantity)
+    return any(phase in (None, each.phase) for each in measurement.flops.unknown_ops)
+
+
+def _unknown(finding: Finding, measurement: Measurement) -> str:
+    tally = measurement.flops
+    names = {each.op for each in tally.unknown_ops} if tally else set()
+    quantity = finding.expectation.quantity
+    phase = phase_of(quantity)
+    counts = tally.counts if tally else ()
+    known = sum(each.flops or 0 for each in counts if phase in (None, each.phase))
+    return message(
+        finding.code,
+        count=f"{len(names)} op{'s' if len(names) != 1 else ''}",
+        quantity=quantity_name(quantity if phase else "flops"),
+        at_least=format_amount(known, finding.expectation.unit.FLOP),
+    )
+
+
+def _disagreement(finding: Finding, measurement: Measurement, observed: int, expected: int) -> str:
+    wanted = finding.expectation
+    other = next((each.engine for each in measurement.other_tallies if each.forward == expected), str(wanted.origin))
+    return message(
+        finding.code,
+        engine=measurement.flops.engine if measurement.flops else "this run",
+        observed=exact(observed, wanted.unit),
+        quantity=quantity_name(wanted.quantity),
+        other=other,
+        expected=exact(expected, wanted.unit),
+    )

@@ -1,0 +1,52 @@
+"""The rows of a record in the table: its numbers, then its other devices and findings, as short texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import zip_longest
+
+from pytest_flopguard.core.measurement import PHASES, FlopTally, Phase
+from pytest_flopguard.core.record import Record
+from pytest_flopguard.core.units import Unit, format_amount
+from pytest_flopguard.reporters.finding_text import budget_findings, limit_text, used_text, verdict
+
+Cells = dict[str, str]
+
+
+def record_cells(record: Record, *, every_finding: bool, one_device: bool) -> Iterator[Cells]:
+    """Yield the rows of a record by column name; only the first one tells the test and its FLOPs.
+
+    A memory peak names its device unless the whole run has ``one_device``.
+    """
+    findings = budget_findings(record)[: None if every_finding else 1]
+    seen = record.measurement
+    first: Cells = {"test": file_and_name(record)[1], "label": seen.label, "memory": "-"}
+    first |= {phase: _flops(seen.flops, phase) for phase in PHASES}
+    first |= {"limit": "-", "used": "-", "verdict": "no budget"}
+    # A record without a device and without a finding still has its one row.
+    for index, (peak, finding) in enumerate(zip_longest(seen.memory or (None,), findings)):
+        cells = first if index == 0 else dict.fromkeys(first, "")
+        if peak is not None:
+            cells["memory"] = format_amount(peak.peak_bytes, Unit.BYTE) + ("" if one_device else f" {peak.device}")
+        if finding is not None:
+            cells |= {"limit": limit_text(finding), "used": used_text(finding), "verdict": verdict(finding)}
+        yield cells
+
+
+def without_unit(cells: Cells) -> Cells:
+    """Return the cells with ``FLOP`` cut off, for columns whose header names it."""
+    return {name: text.removesuffix("FLOP").rstrip() if name in PHASES else text for name, text in cells.items()}
+
+
+def file_and_name(record: Record) -> tuple[str, str]:
+    """Split a node id into its file and the test's name in it."""
+    path, _, name = record.nodeid.partition("::")
+    return (path, name) if name else ("", path)
+
+
+def _flops(tally: FlopTally | None, phase: Phase) -> str:
+    if tally is None:
+        return "-"
+    known = sum(each.flops or 0 for each in tally.counts if each.phase == phase)
+    least = "" if tally.in_phase(phase) is not None else ">= "
+    return least + (format_amount(known, Unit.FLOP) if known else "0")

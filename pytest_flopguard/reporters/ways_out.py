@@ -1,0 +1,53 @@
+"""What a person can do about a failing finding: fix it, accept it, or move the limit where it is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pytest_flopguard.core.units import AmountError, Unit, parse_amount
+from pytest_flopguard.core.verdict import Finding
+from pytest_flopguard.reporters.amounts import quantity_name, rounded_down, rounded_up
+from pytest_flopguard.reporters.finding_text import bound
+
+_AMOUNT = re.compile(r"\"[^\"]*\"|'[^']*'|(?<![\w.])[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![\w.])")
+
+
+def ways_out(finding: Finding) -> Iterator[str]:
+    """Yield one line per way: first the cause, then the exception, then the limit itself."""
+    name, origin = quantity_name(finding.expectation.quantity), finding.expectation.origin
+    if finding.code == "unknown-op":
+        # The lines to paste, which stand above, are the way out.
+        return
+    if finding.status == "undecided" or finding.observed is None:
+        yield f"decide  {name}: make the run measure it, or take the limit at {origin} away"
+        return
+    if finding.code == "cross-check":
+        yield "fix     find the engine that is wrong: compare the modules above with a count by hand"
+        yield f"accept  stop the comparison: cross-check is set at {origin}"
+        return
+    under = finding.code == "under-budget"
+    cause = "find the work that is missing" if under else "make it cheaper; what costs most stands above"
+    yield f"fix     {cause}"
+    yield f'accept  mark the test xfail(strict=True, reason="..."), or let it warn: severity = "warn" at {origin}'
+    yield f"{'lower ' if under else 'raise '}  at {origin} write {_moved(finding, finding.observed)}"
+
+
+def _moved(finding: Finding, observed: int) -> str:
+    """Write the limit that just passes in the words that stand at its origin, or by itself if they are not clear."""
+    unit, text = finding.expectation.unit, finding.expectation.origin.text
+    passing = rounded_down(observed, unit) if finding.code == "under-budget" else rounded_up(observed, unit)
+    value = bound(finding)
+    amounts = [match for match in _AMOUNT.finditer(text) if value is not None and _reads_as(match.group(), value, unit)]
+    if len(amounts) != 1:
+        return f'"{passing}" for {finding.expectation.quantity}'
+    start, end = amounts[0].span()
+    quote = text[start] if text[start] in "'\"" else '"'
+    return f"{text[:start]}{quote}{passing}{quote}{text[end:]}"
+
+
+def _reads_as(text: str, value: int, unit: Unit) -> bool:
+    try:
+        return parse_amount(text.strip("'\""), unit) == value
+    except AmountError:
+        return False
