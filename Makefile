@@ -22,7 +22,6 @@ setup: $(READY)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade "pip>=25.1"
 
 # Runs every time and touches the stamp only where TORCH has changed, so nothing else is made again without need.
 $(VENV)/.torch: $(BIN)/python FORCE
@@ -30,6 +29,7 @@ $(VENV)/.torch: $(BIN)/python FORCE
 	  { echo "installing $(TORCH)" && $(PIP) install --quiet $(TORCH) && printf '%s\n' "$(TORCH)" > $@; }
 
 $(READY): pyproject.toml $(VENV)/.torch
+	$(PIP) install --quiet --upgrade "pip>=25.1"
 	$(PIP) install --quiet --editable . --group dev
 	@touch $@
 

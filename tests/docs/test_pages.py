@@ -57,6 +57,14 @@ def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
     assert dead_links(ROOT / page) == []
 
 
+def test_the_index_leads_to_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    linked = {(index.parent / target.partition("#")[0]).resolve() for target in links(index.read_text("utf-8"))}
+    assert [
+        page for page in PAGES if page.startswith("docs/") and (ROOT / page).resolve() not in linked | {index}
+    ] == []
+
+
 def test_every_block_that_does_not_run_is_listed(blocks_of: Callable[[str], list[Any]]) -> None:
     found = [
         f"{page}: {block.language}: {block.no_run}"
