@@ -50,8 +50,9 @@ _SHOWN: dict[Unit, tuple[int, tuple[str, ...]]] = {
 }
 _NUMBER = r"[+-]?[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _GROUPED = r"[0-9]{1,3}(?:,[0-9]{3})+"
-_AMOUNT = re.compile(rf"\s*({_GROUPED}|{_NUMBER})\s*([A-Za-z][A-Za-z/ ]*)?\s*")
-_PERCENT = re.compile(rf"\s*({_NUMBER})\s*%\s*")
+# Not compiled here: a run without amounts need not pay for it, and re keeps what it has compiled.
+_AMOUNT = rf"\s*({_GROUPED}|{_NUMBER})\s*([A-Za-z][A-Za-z/ ]*)?\s*"
+_PERCENT = rf"\s*({_NUMBER})\s*%\s*"
 _COMMA = "a comma may mean thousands or a decimal point: write 1_234 or 1.234"
 # No budget needs more; a slip such as "1e99999999" must not build a number of that many digits.
 _MOST_DIGITS = 60
@@ -104,7 +105,7 @@ def parse_amount(value: object, unit: Unit, *, up: bool = False) -> int:
     elif isinstance(value, float):
         exact = _number(repr(value))
     else:
-        match = _AMOUNT.fullmatch(value)
+        match = re.fullmatch(_AMOUNT, value)
         if match is None:
             raise AmountError(_unreadable(value, unit))
         suffix = (match[2] or "").rstrip()
@@ -126,7 +127,7 @@ def parse_amount(value: object, unit: Unit, *, up: bool = False) -> int:
 def parse_tolerance(value: object, limit: int, unit: Unit) -> int:
     """Turn ``"2%"`` (of the limit, rounded down) or an absolute amount into an integer slack."""
     if isinstance(value, str) and "%" in value:
-        match = _PERCENT.fullmatch(value)
+        match = re.fullmatch(_PERCENT, value)
         if match is None:
             raise AmountError("cannot be read as a share; write for example '2%'")
         share = _number(match[1]) / 100

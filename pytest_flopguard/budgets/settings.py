@@ -1,0 +1,168 @@
+"""``[tool.flopguard]`` of pyproject.toml and the command line, as one value; nothing else reads TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_flopguard.budgets.draft import Draft, KeyPath
+from pytest_flopguard.budgets.options import OPTIONS, BadValueError
+from pytest_flopguard.core.errors import Problem, UsageError, nearest
+from pytest_flopguard.core.expectation import Origin, Quantity, Severity
+
+if TYPE_CHECKING:
+    from pytest_flopguard.budgets.declared import Budget
+
+PYPROJECT = "pyproject.toml"
+TABLE = ("tool", "flopguard")
+_DEFAULT = Origin(path="default")
+_COMMAND_LINE = Origin(path="command line")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the run was asked to do: one field for each option of ``options.OPTIONS``.
+
+    ``tolerance`` holds the tolerances as written, by quantity; ``budgets`` are in the order of the file. Report
+    paths of pyproject.toml start at ``rootdir``, those of the command line where it was typed. ``pyproject`` is the
+    file that was read, None where there is none. ``origins`` has the options that were set.
+    """
+
+    enabled: bool
+    measure: Literal["all", "guarded"]
+    engine: Literal["dispatch", "fvcore"]
+    cross_check: tuple[str, ...]
+    attention: Literal["dense"]
+    unknown_ops: Severity
+    tolerance: Mapping[Quantity, object]
+    report: tuple[Path, ...]
+    budgets: tuple[Budget, ...]
+    default_budget: Budget | None
+    rootdir: Path
+    pyproject: Path | None
+    origins: Mapping[str, Origin]
+
+    @property
+    def declared(self) -> tuple[Budget, ...]:
+        """The budgets and the default one: what ``resolve`` takes."""
+        return self.budgets if self.default_budget is None else (*self.budgets, self.default_budget)
+
+    def origin(self, name: str) -> Origin:
+        """Return where an option was set: a line of pyproject.toml, ``command line``, or ``default``."""
+        if all(each.name != name for each in OPTIONS):
+            raise KeyError(name)
+        return self.origins.get(name, _DEFAULT)
+
+
+def load_settings(rootdir: Path, command_line: Mapping[str, object]) -> Settings:
+    """Read ``[tool.flopguard]`` of ``rootdir/pyproject.toml`` and the command line, which comes first.
+
+    ``command_line`` holds values by option name, None for what was not given. Raises UsageError with everything
+    that is wrong in either.
+    """
+    problems: list[Problem] = []
+    file = rootdir / PYPROJECT
+    written, draft = _read_pyproject(file, problems)
+    given = {name: value for name, value in command_line.items() if value is not None}
+    typed = Draft("command line", joiner="-", locate=lambda path: _COMMAND_LINE, problems=problems)
+    names = [each.name for each in OPTIONS]
+    for table, place in ((written, draft), (given, typed)):
+        for key in table:
+            if key not in names:
+                place.complain("unknown-setting", (key,), name=key, hint=nearest(key, names))
+    values = _read_values(written, draft, given, typed) | _read_budgets(written, draft)
+    origins = {name: _COMMAND_LINE if name in given else draft.locate((name,)) for name in (*written, *given)}
+    if values["engine"] in values["cross_check"]:
+        place = typed if "cross-check" in given else draft
+        expected = f"an engine other than {values['engine']!r}, which counts already"
+        place.complain_value(("cross-check",), list(values["cross_check"]), expected)
+    if problems:
+        raise UsageError(problems)
+    if "report" not in given:
+        values["report"] = [rootdir / each for each in values["report"]]
+    values["report"] = tuple(map(Path, values["report"]))
+    return Settings(rootdir=rootdir, pyproject=file if file.is_file() else None, origins=origins, **values)
+
+
+def _read_pyproject(file: Path, problems: list[Problem]) -> tuple[Mapping[str, object], Draft]:
+    """Return our table of a pyproject.toml, empty where it has none, and the draft that it is read from."""
+
+    def draft(locate: Callable[[KeyPath], Origin]) -> Draft:
+        return Draft(".".join(TABLE), joiner="-", locate=locate, problems=problems)
+
+    raw = file.read_bytes() if file.is_file() else b""
+    # Most projects that do not use us are told so here, without a TOML reader.
+    if TABLE[-1].encode() not in raw:
+        return {}, draft(lambda path: _DEFAULT)
+    import tomli
+
+    from pytest_flopguard.budgets.toml_lines import TomlLines
+
+    try:
+        text = raw.decode("utf-8")
+        inside: Any = tomli.loads(text)
+    except ValueError as error:
+        wrong = Origin(path=PYPROJECT, line=_error_line(error, raw))
+        draft(lambda path: wrong).complain("bad-toml", (), reason=error)
+        return {}, draft(lambda path: _DEFAULT)
+    lines = TomlLines(text, tomli.loads)
+
+    def locate(path: KeyPath) -> Origin:
+        found = lines.find((*TABLE, *path))
+        return Origin(path=PYPROJECT, line=found.line, text=found.text) if found else _DEFAULT
+
+    for key in TABLE:
+        inside = inside.get(key, {}) if isinstance(inside, Mapping) else {}
+    if not isinstance(inside, Mapping):
+        draft(locate).complain_value((), inside, "a table")
+        inside = {}
+    return inside, draft(locate)
+
+
+def _error_line(error: ValueError, raw: bytes) -> int:
+    """Return the line that a reader stopped at; older tomli tells it in its message only."""
+    if isinstance(error, UnicodeDecodeError):
+        return 1 + raw[: error.start].count(b"\n")
+    _, found, place = str(error).rpartition("(at line ")
+    return int(place.partition(",")[0]) if found else raw.count(b"\n") + 1
+
+
+def _read_values(
+    written: Mapping[str, object], draft: Draft, given: Mapping[str, object], typed: Draft
+) -> dict[str, Any]:
+    """Read every option that stands on its own; what the command line hides must be right all the same."""
+    values: dict[str, Any] = {}
+    for option in OPTIONS:
+        if option.parse is None:
+            continue
+        values[option.attribute] = option.parse(option, option.default)
+        for table, place, name in ((written, draft, option.name), (given, typed, option.flag)):
+            if option.name in table:
+                value = table[option.name]
+                try:
+                    values[option.attribute] = option.parse(option, value)
+                except BadValueError as hint:
+                    path, expected = (option.name,), option.values
+                    place.complain("bad-value", path, name=name, value=value, expected=expected, hint=hint)
+    return values
+
+
+def _read_budgets(written: Mapping[str, object], draft: Draft) -> dict[str, Any]:
+    """Read the budgets, and the tolerance that holds where they say nothing of it."""
+    values: dict[str, Any] = {"tolerance": {}, "budgets": (), "default_budget": None}
+    if not any(key in written for key in ("tolerance", "budgets", "default-budget")):
+        return values
+    from pytest_flopguard.budgets.declared import read_budget, read_budgets
+    from pytest_flopguard.budgets.tolerances import QUANTITIES, read_tolerances
+
+    if "tolerance" in written:
+        values["tolerance"] = read_tolerances(draft, ("tolerance",), written["tolerance"], QUANTITIES)
+    if "budgets" in written:
+        values["budgets"] = read_budgets(draft.inside("budgets"), written["budgets"], values["tolerance"])
+    if "default-budget" in written:
+        table = written["default-budget"]
+        inside = draft.inside("default-budget")
+        values["default_budget"] = read_budget(inside, table, "default-budget", "default", values["tolerance"])
+    return values
