@@ -51,6 +51,10 @@ class OpCount:
     kernel_recompute: int = 0
 
 
+# The reason of an op that a formula would make known; any other reason needs another cure.
+NO_FORMULA = "no formula is registered for it"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownOp:
     """An op that has no formula: where it ran, with what, how often, and why its FLOPs are not known."""

@@ -51,8 +51,8 @@ def rounded_up(value: int, unit: Unit) -> str:
 
 
 def rounded_down(value: int, unit: Unit) -> str:
-    """Return the shortest readable amount that ``parse_amount`` reads back as at most the value."""
-    return next(text for text in _candidates(value, unit, -_STEP) if parse_amount(text, unit) <= value)
+    """Return the shortest readable amount that ``parse_amount``, rounding up, reads back as at most the value."""
+    return next(text for text in _candidates(value, unit, -_STEP) if parse_amount(text, unit, up=True) <= value)
 
 
 def _candidates(value: int, unit: Unit, step: Decimal) -> Iterator[str]:

@@ -76,11 +76,11 @@ def _told(record: Record, finding: Finding) -> str:
 
 def _modules(tally: FlopTally, failing: Iterable[Finding]) -> Iterator[str]:
     """Yield the dearest modules of the one phase that failed, or of all phases."""
-    phases = {phase_of(each.expectation.quantity) for each in failing if _is_broken(each, Unit.FLOP)}
-    phase = phases.pop() if len(phases) == 1 else None
-    costs = module_costs(tally, phase)
+    quantities = {each.expectation.quantity for each in failing if _is_broken(each, Unit.FLOP)}
+    quantity = quantities.pop() if len(quantities) == 1 else "flops"
+    costs = module_costs(tally, phase_of(quantity))
     whole = sum(costs.values())
-    yield f"What costs most, of {format_amount(whole, Unit.FLOP)} {quantity_name(f'{phase}_flops') if phase else 'in all'}"
+    yield f"What costs most, of {format_amount(whole, Unit.FLOP)} ({quantity_name(quantity)})"
     rows = folded(costs)
     for each in rows[:_TOP]:
         times = f"  x{each.modules}" if each.modules > 1 else ""

@@ -38,7 +38,7 @@ def tightest_first(record: Record) -> list[Finding]:
 
 
 def budget_findings(record: Record) -> list[Finding]:
-    """Return what the table shows of a record: no row for a rule of the house (unknown ops, cross-check) that is met."""
+    """Return what the table shows of a record: rules of the house (unknown ops, cross-check) only where not met."""
     return [
         each
         for each in tightest_first(record)

@@ -35,7 +35,7 @@ def shorten(text: str, width: int) -> str:
     return text[:front] + ELLIPSIS + text[len(text) - (width - 1 - front) :]
 
 
-def lay_out(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[str]:
+def lay_out(columns: Sequence[Column], rows: Sequence[Row], width: int | None = None) -> list[str]:
     """Return the table's lines; headings are shortened to the width, cells are not."""
     # Not at the top: a run that prints no table never loads it.
     from tabulate import tabulate
@@ -52,7 +52,7 @@ def lay_out(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[
     found = [*lines[: len(header)], _INDENT + _GAP.join("-" * width for width in column_widths(columns, rows))]
     for row, line in zip(rows, lines[len(header) :], strict=True):
         if row.heading is not None:
-            found.append(shorten(row.heading, width))
+            found.append(row.heading if width is None else shorten(row.heading, width))
         found.append(line)
     return found
 

@@ -27,7 +27,7 @@ def render(run: RunReport, *, verbosity: int, width: int) -> str:
         return "\n".join([*_failing(run), _summary(run)])
     blocks = [record_table(run.records, width, every_finding=verbosity > 0)] if run.records else []
     if verbosity > 1:
-        blocks.extend(details(record) for record in run.records)
+        blocks.extend(list(details(record)) for record in run.records)
     blocks.append([*_reasons(run, width), *_unknown_ops(run, width), *_notes(run, width), _summary(run)])
     return "\n\n".join("\n".join(block) for block in blocks)
 

@@ -6,35 +6,45 @@ import re
 from collections.abc import Iterator, Sequence
 from keyword import iskeyword
 
-from pytest_flopguard.core.measurement import UnknownOp
+from pytest_flopguard.core.measurement import NO_FORMULA, UnknownOp
+from pytest_flopguard.reporters.module_costs import folded
 
 _OPEN, _CLOSED = "([{<", ")]}>"
 _LETTERS = "abcdefghijklmnpqrstuvwxyz"
 
 
 def unknown_op_lines(ops: Sequence[UnknownOp]) -> Iterator[str]:
-    """Yield where each op ran and, for all of them, what to paste into ``conftest.py``."""
-    names = list(dict.fromkeys(each.op for each in ops))
-    for each in ops:
-        module = each.module or "outside any module"
-        yield f"  {each.op} x{each.calls:,} in {module} ({each.phase}): {each.reason}"
-        yield f"      {each.call}"
-    yield ""
-    yield "Tell flopguard what they cost: paste into conftest.py and fill in"
-    yield ""
-    yield "    def pytest_flopguard_formulas(registry):"
-    for index, name in enumerate(names):
-        if index:
-            yield ""
-        yield from (f"        {line}" for line in _formula(next(each for each in ops if each.op == name)))
-    yield ""
-    yield "Or write there, in place of a formula:"
-    yield ""
-    for name in names:
-        yield f'        registry.free("{name}")  # it moves, makes or renames data only'
-        yield f'        registry.uncounted("{name}")  # its arithmetic is what the convention leaves out'
+    """Yield where each op ran and, for those that a formula cures, what to paste into ``conftest.py``."""
+    yield from _places(ops)
+    curable = {each.op: each for each in reversed(ops) if each.reason == NO_FORMULA}
+    if curable:
+        yield ""
+        yield "Tell flopguard what they cost: paste into conftest.py and fill in"
+        yield ""
+        yield "    def pytest_flopguard_formulas(registry):"
+        for index, each in enumerate(reversed(curable.values())):
+            yield from [""] * (index > 0)
+            yield from (f"        {line}" for line in _formula(each))
+        yield ""
+        yield "Or write there, in place of a formula:"
+        yield ""
+        for name in reversed(curable):
+            yield f'        registry.free("{name}")  # it moves, makes or renames data only'
+            yield f'        registry.uncounted("{name}")  # its arithmetic is what the convention leaves out'
     yield ""
     yield 'Or let unknown ops warn everywhere: unknown-ops = "warn" under [tool.flopguard] in pyproject.toml'
+
+
+def _places(ops: Sequence[UnknownOp]) -> Iterator[str]:
+    """Yield each op and call once, with the modules that made it, repeated layers folded."""
+    places: dict[tuple[str, str, str], dict[str, int]] = {}
+    for each in ops:
+        modules = places.setdefault((each.op, each.call, each.reason), {})
+        modules[each.module] = modules.get(each.module, 0) + each.calls
+    for (op, call, reason), modules in places.items():
+        yield f"  {op} x{sum(modules.values()):,}: {reason}"
+        yield f"      {call}"
+        yield f"      in {', '.join(each.path for each in folded(modules))}"
 
 
 def _formula(op: UnknownOp) -> Iterator[str]:
@@ -53,6 +63,7 @@ def _parameters(call: str) -> list[str]:
         return ["*args"]
     keywords = [match.group(1) for each in arguments if (match := re.match(r"([A-Za-z_]\w*)=", each))]
     positional = list(_LETTERS[: len(arguments) - len(keywords)])
+    # A tensor written to by out= is no operand; ``out`` is what the call returned.
     return [*positional, "*", *(each for each in keywords if each != "out")]
 
 

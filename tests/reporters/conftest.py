@@ -148,9 +148,7 @@ def cpu_peak(**categories: int) -> MemoryPeak:
 
 
 def record(nodeid: str, measurement: Measurement, *limits: Expectation) -> Record:
-    return Record(
-        nodeid=nodeid, measurement=measurement, findings=judge(measurement, (*limits, unknown_ops_rule()))
-    )
+    return Record(nodeid=nodeid, measurement=measurement, findings=judge(measurement, (*limits, unknown_ops_rule())))
 
 
 def fused_mlp(calls: int = 24) -> UnknownOp:

@@ -1,0 +1,126 @@
+"""The shape of a report file, format_version 1, for readers that must not trust the file."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from pytest_flopguard.core.expectation import SEVERITIES, UNITS, Source
+from pytest_flopguard.core.measurement import PHASES, Kind
+from pytest_flopguard.core.record import Outcome
+from pytest_flopguard.core.verdict import Status
+
+# A type, several shapes in a tuple, allowed texts in a frozenset, [shape] for a list, {str: shape} for a table with
+# any keys, and a dict with names for an object with exactly these keys.
+Shape = Any
+
+_MAYBE_INT = (int, type(None))
+_MAYBE_TEXT = (str, type(None))
+_AMOUNTS = {str: int}
+_PHASE = frozenset(PHASES)
+
+_UNKNOWN_OP: Shape = {"op": str, "call": str, "module": str, "phase": _PHASE, "calls": int, "reason": str}
+_COUNT: Shape = {
+    "op": str,
+    "module": str,
+    "phase": _PHASE,
+    "kind": frozenset(get_args(Kind)),
+    "calls": int,
+    "flops": _MAYBE_INT,
+    "kernel_recompute": int,
+}
+_TALLY: Shape = {
+    "total": _MAYBE_INT,
+    "at_least": int,
+    **dict.fromkeys(PHASES, _MAYBE_INT),
+    "kernel_recompute": int,
+    "unknown_ops": [_UNKNOWN_OP],
+    "by_module": _AMOUNTS,
+    "by_op": _AMOUNTS,
+    "engine": str,
+    "counts": [_COUNT],
+}
+_PEAK: Shape = {
+    "device": str,
+    "index": int,
+    "backend": str,
+    "start_bytes": int,
+    "peak_bytes": int,
+    "growth_bytes": int,
+    "by_category": _AMOUNTS,
+    "detail": _AMOUNTS,
+}
+_FINDING: Shape = {
+    "quantity": frozenset(UNITS),
+    "observed": _MAYBE_INT,
+    "low": _MAYBE_INT,
+    "high": _MAYBE_INT,
+    "origin": {"path": str, "line": _MAYBE_INT, "text": str},
+    "status": frozenset(get_args(Status)),
+    "code": str,
+    "severity": frozenset(SEVERITIES),
+    "source": frozenset(get_args(Source)),
+    "limit_device": _MAYBE_TEXT,
+    "device": _MAYBE_TEXT,
+    "reason": str,
+}
+_RECORD: Shape = {
+    "nodeid": str,
+    "label": str,
+    "outcome": frozenset(get_args(Outcome)),
+    "flops": (_TALLY, type(None)),
+    "memory": (_PEAK, type(None)),
+    "other_memory": [_PEAK],
+    "parameters": ({"count": int, "bytes": int}, type(None)),
+    "cross_checks": [_TALLY],
+    "unavailable": {str: str},
+    "findings": [_FINDING],
+}
+REPORT: Shape = {
+    "format_version": int,
+    "tool": {str: object},
+    "environment": {str: object},
+    "records": [_RECORD],
+    "notes": [str],
+}
+
+
+def check_shape(value: object, shape: Shape, where: str = "the report") -> None:
+    """Raise ValueError with the place of the first part that is not of its shape; ``object`` takes anything."""
+    if isinstance(shape, tuple):
+        # Only None is ever an alternative, so the other shape tells what is wrong.
+        if value is not None:
+            check_shape(value, shape[0], where)
+    elif isinstance(shape, type):
+        # Exactly the type: true is no count, and 1.5e12 is no exact number.
+        if shape is not object and type(value) is not shape:
+            raise ValueError(f"{where} is {_shown(value)}, expected {shape.__name__}")
+    elif isinstance(shape, frozenset):
+        if not isinstance(value, str) or value not in shape:
+            raise ValueError(f"{where} is {_shown(value)}, expected one of {', '.join(sorted(shape))}")
+    elif isinstance(shape, list):
+        check_shape(value, list, where)
+        for index, each in enumerate(value if isinstance(value, list) else ()):
+            check_shape(each, shape[0], f"{where}[{index}]")
+    else:
+        _check_table(value, shape, where)
+
+
+def _check_table(value: object, shape: dict[Any, Shape], where: str) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is {_shown(value)}, expected a table")
+    if str in shape:
+        for key, each in value.items():
+            check_shape(each, shape[str], f"{where}[{key!r}]")
+        return
+    missing, strange = sorted(shape.keys() - value.keys()), sorted(value.keys() - shape.keys())
+    if missing:
+        raise ValueError(f"{where} lacks {', '.join(missing)}")
+    if strange:
+        raise ValueError(f"{where} holds {', '.join(strange)}, which this version does not know")
+    for key, each in value.items():
+        check_shape(each, shape[key], f"{where}.{key}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -1,0 +1,111 @@
+"""Why a test has the limits that it has: for each quantity the budget that holds, and those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from pytest_flopguard.core.expectation import Expectation, Origin, Quantity
+from pytest_flopguard.core.units import format_amount
+from pytest_flopguard.reporters.amounts import quantity_name
+
+
+class Budget(Protocol):
+    """Limits that were written together: where, and for which tests."""
+
+    @property
+    def pattern(self) -> str:
+        """The node id or glob; the marker's name for a marker."""
+
+    @property
+    def rank(self) -> str:
+        """``marker``, ``exact``, ``glob`` or ``default``."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where it is written."""
+
+
+class Loser(Protocol):
+    """A budget that covers the test and does not hold."""
+
+    @property
+    def budget(self) -> Budget:
+        """The budget."""
+
+    @property
+    def expectations(self) -> Sequence[Expectation]:
+        """Its limits for the quantity."""
+
+    @property
+    def reason(self) -> str:
+        """Why another comes before it."""
+
+
+class Choice(Protocol):
+    """What was chosen for one quantity."""
+
+    @property
+    def quantity(self) -> Quantity:
+        """The quantity."""
+
+    @property
+    def winner(self) -> Budget:
+        """The budget that holds."""
+
+    @property
+    def expectations(self) -> Sequence[Expectation]:
+        """Its limits for the quantity."""
+
+    @property
+    def losers(self) -> Sequence[Loser]:
+        """The budgets that do not hold, closest first."""
+
+
+class Resolution(Protocol):
+    """Everything that budgets say of one test."""
+
+    @property
+    def nodeid(self) -> str:
+        """The test."""
+
+    @property
+    def choices(self) -> Sequence[Choice]:
+        """One choice for each quantity that some budget limits."""
+
+
+_RANKS = {"marker": "marker", "exact": "node id", "glob": "glob", "default": "default"}
+
+
+def render(resolution: Resolution) -> str:
+    """Render which budget holds for each quantity of a test, where it is written, and what lost to it and why."""
+    lines = [resolution.nodeid]
+    if not resolution.choices:
+        lines.append("  no budget is declared for it: it is measured and passes")
+    for choice in resolution.choices:
+        lines.append(f"  {quantity_name(choice.quantity)}")
+        for each in choice.expectations:
+            lines.append(f"    holds  {limit_words(each)}")
+            lines.extend(_written(each, choice.winner))
+        for loser in choice.losers:
+            for each in loser.expectations:
+                lines.append(f"    loses  {limit_words(each)}: {loser.reason}")
+                lines.extend(_written(each, loser.budget))
+    return "\n".join(lines)
+
+
+def limit_words(expectation: Expectation) -> str:
+    """Tell an interval in words: ``at most 1.2 GiB on cpu, warns``."""
+    low, high, unit = expectation.low, expectation.high, expectation.unit
+    ends = [f"{word} {format_amount(value, unit)}" for word, value in _ends(low, high) if value is not None]
+    device = f" on {expectation.device}" if expectation.device else ""
+    return " and ".join(ends) + device + (", warns" if expectation.severity == "warn" else "")
+
+
+def _ends(low: int | None, high: int | None) -> tuple[tuple[str, int | None], ...]:
+    return (("exactly", low),) if low == high else (("at least", low), ("at most", high))
+
+
+def _written(expectation: Expectation, budget: Budget) -> Iterator[str]:
+    yield f"           {_RANKS.get(budget.rank, budget.rank)} {budget.pattern}"
+    yield f"           {expectation.origin}  {expectation.origin.text}".rstrip()
