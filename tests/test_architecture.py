@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def exported(path: Path) -> list[str]:
 
 @pytest.fixture
 def package_copy(tmp_path: Path) -> Path:
-    shutil.copy(ROOT / "pyproject.toml")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.copytree(PACKAGE, tmp_path / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
@@ -148,6 +149,12 @@ def test_the_name_check_can_fail(tmp_path: Path) -> None:
     assert vague(tmp_path) == ["common/__init__.py", "helpers.py"]
 
 
+def test_the_architecture_page_tells_every_room() -> None:
+    rooms = {path.stem for path in PACKAGE.iterdir() if (path.is_dir() or path.suffix == ".py") and path.stem[0] != "_"}
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    assert {room for room in rooms if not re.search(rf"^\| \d \| `{room}` \|", page, re.MULTILINE)} == set()
+
+
 def test_exports_are_sorted_and_exist() -> None:
     import pytest_flopguard
 
@@ -169,6 +176,11 @@ def test_reporters_never_decide_and_the_judge_never_formats() -> None:
     assert deciding == []
     formatting = {"pytest_flopguard.core.errors.message", "pytest_flopguard.core.units.format_amount"}
     assert imported_names(PACKAGE / "core" / "verdict.py") & formatting == set()
+
+
+def test_the_vocabulary_needs_the_standard_library_only() -> None:
+    tops = {name.partition(".")[0] for path in modules(PACKAGE / "core") for name in imported_names(path)}
+    assert tops - set(sys.stdlib_module_names) == {"pytest_flopguard"}
 
 
 def test_import_reading_sees_late_and_from_imports(tmp_path: Path) -> None:
