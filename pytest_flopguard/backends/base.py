@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pytest_flopguard.core.measurement import Cost, FlopTally, Kind, MemoryPeak, OpCall
+from pytest_flopguard.core.measurement import Cost, FlopTally, Kind, MemoryPeak, OpCall, ParameterCount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class FlopBackend(Protocol):
     def __enter__(self) -> object:
         """Install. Leaves nothing behind after ``__exit__``, also when the watched code raised."""
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, *exc: object) -> bool | None:
         """Remove everything that ``__enter__`` installed."""
 
     def begin(self) -> Any:
@@ -42,6 +43,12 @@ class FlopBackend(Protocol):
 
     def end(self, mark: Any) -> FlopTally:
         """Close the region of a mark and return what ran in it."""
+
+    def paused(self) -> AbstractContextManager[object]:
+        """Let what runs in the block go by unseen."""
+
+    def parameters(self, mark: Any) -> ParameterCount | None:
+        """Return the distinct parameters of the models that ran since the mark; None if none did."""
 
 
 class MemoryBackend(Protocol):
@@ -52,13 +59,13 @@ class MemoryBackend(Protocol):
     def __enter__(self) -> object:
         """Install."""
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, *exc: object) -> bool | None:
         """Remove everything that ``__enter__`` installed."""
 
     def begin(self) -> Any:
         """Open a region (reset peaks) and return its mark."""
 
-    def end(self, mark: Any) -> tuple[MemoryPeak, ...]:
+    def end(self, mark: Any) -> tuple[MemoryPeak, ...] | Unavailable:
         """Close the region of a mark and return the peaks of the devices that it used."""
 
 

@@ -7,7 +7,8 @@ which autograd issued it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -77,7 +78,9 @@ class OpWatch(TorchDispatchMode):
     def __init__(self, costs: CostModel) -> None:
         super().__init__()
         self.costs = costs
-        self.modules = ModuleTracker(self._is_active)
+        self.active = False
+        self.paused = False
+        self.modules = ModuleTracker(self._on_this_thread)
         self.storages: Any = None
         self.plain: dict[Any, _Op] = {}
         self.sums: dict[_Place, _Sum] = {}
@@ -85,18 +88,27 @@ class OpWatch(TorchDispatchMode):
         self._cache: dict[_Signature, Cost] = {}
 
     def __enter__(self) -> OpWatch:
+        # Counters start anew; what ops cost stays known.
+        self.sums.clear()
+        self.unknown.clear()
+        for op in self.plain.values():
+            op.calls = 0
         self.modules.__enter__()
         super().__enter__()
+        self.active = True
         return self
 
     def __exit__(self, *exc: Any) -> None:
+        self.active = False
         super().__exit__(*exc)
         self.modules.__exit__(*exc)
 
-    def _is_active(self) -> bool:
+    def _on_this_thread(self) -> bool:
         return any(mode is self for mode in _get_current_dispatch_mode_stack())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.paused:
+            return func(*args, **(kwargs or {}))
         op = self.plain.get(func)
         if op is None:
             op = self.plain[func] = _learn(func, self.costs)
@@ -112,7 +124,7 @@ class OpWatch(TorchDispatchMode):
         else:
             op.calls += 1
         if self.storages is not None:
-            self.storages.saw(op, func, args, kwargs, out)
+            self.storages.saw(op.makes_storage, func, args, kwargs, out)
         return out
 
     def _count(self, op: _Op, func: OpOverload, args: Any, kwargs: Any, out: Any) -> None:
@@ -200,6 +212,17 @@ class DispatchFlops:
             counts=(*self._counted(mark), *self._plain(mark)),
             unknown_ops=tuple(self._unknown(mark)),
         )
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let ops and modules of the block go by unseen."""
+        watch = self.watch
+        before = watch.paused
+        watch.paused = watch.modules.paused = True
+        try:
+            yield
+        finally:
+            watch.paused = watch.modules.paused = before
 
     def parameters(self, mark: _Mark) -> ParameterCount | None:
         """Distinct parameters of the models that ran in the region."""

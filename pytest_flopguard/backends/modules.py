@@ -20,6 +20,7 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -56,7 +57,7 @@ class _Root:
         self.parameters = {
             self._number(parameter): (parameter.numel(), parameter.numel() * parameter.element_size())
             for parameter in module.parameters()
-            if not isinstance(parameter, nn.parameter.UninitializedTensorMixin)
+            if not isinstance(parameter, UninitializedTensorMixin)
         }
 
 
@@ -72,7 +73,12 @@ class ModuleTracker:
         self.on_root: Callable[[nn.Module], None] | None = None
         self.on_step: Callable[[torch.optim.Optimizer], None] | None = None
         self.unseen_calls = 0
+        self.paused = False
         self._watched = watched
+        self._handles: list[Any] = []
+        self._clear()
+
+    def _clear(self) -> None:
         self._current = ""
         self._stack: list[tuple[str, bool]] = []  # (path, entered during backward)
         self._roots: WeakKeyDictionary[nn.Module, _Root] = WeakKeyDictionary()
@@ -86,10 +92,9 @@ class ModuleTracker:
         self._recomputed_in: dict[int, int] = {}
         self._home = get_ident()
         self._steps = 0
-        self._handles: list[Any] = []
 
     def __enter__(self) -> ModuleTracker:
-        self._home = get_ident()
+        self._clear()
         self._handles = [
             register_module_forward_pre_hook(self._entered),
             register_module_forward_hook(self._left, always_call=True),
@@ -102,8 +107,17 @@ class ModuleTracker:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._stack.clear()
-        self._current = ""
+        self._clear()
+
+    @property
+    def running(self) -> bool:
+        """Whether a module is running."""
+        return bool(self._stack)
+
+    @property
+    def stepping(self) -> bool:
+        """Whether an optimizer step is running."""
+        return self._steps > 0
 
     def begin(self) -> int:
         """Open a region; its mark is how many calls of outermost modules came before."""
@@ -170,11 +184,14 @@ class ModuleTracker:
             starts.append(number)
             names.append(self._current)
 
-    def _unseen(self) -> bool:
+    def _elsewhere(self) -> bool:
+        """Whether the calling thread is one in which op calls are not seen."""
         return get_ident() != self._home and not self._watched()
 
     def _entered(self, module: nn.Module, args: object) -> None:
-        if self._unseen():
+        if self.paused:
+            return
+        if self._elsewhere():
             self.unseen_calls += 1
             return
         if not self._stack:
@@ -191,7 +208,7 @@ class ModuleTracker:
         self._note_owner()
 
     def _left(self, module: nn.Module, args: object, output: object) -> None:
-        if self._unseen():
+        if self.paused or self._elsewhere():
             return
         if self._stack:
             self._stack.pop()

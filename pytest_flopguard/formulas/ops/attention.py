@@ -18,7 +18,6 @@ from pytest_flopguard.core.tensors import TensorSpec
 from pytest_flopguard.formulas.registry import Unknown, formula
 
 
-
 def _refuse_packed(cum_seq_q: TensorSpec | None, cum_seq_k: TensorSpec | None) -> None:
     """Packed sequences of different lengths: their FLOPs depend on values. A dense backward gets empty tensors."""
     if any(each is not None and each.numel for each in (cum_seq_q, cum_seq_k)):

@@ -31,7 +31,7 @@ def mm(a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
 
 @formula("aten.addmm", "aten._addmm_activation")
 def addmm(bias: TensorSpec, a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
-    """bias + [M, K] @ [K, N]: 2*M*K*N."""
+    """Bias + [M, K] @ [K, N]: 2*M*K*N."""
     return _product(a, b)
 
 
@@ -43,7 +43,7 @@ def bmm(a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
 
 @formula("aten.baddbmm", "aten.addbmm")
 def baddbmm(bias: TensorSpec, a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
-    """bias + [B, M, K] @ [B, K, N]: 2*B*M*K*N; addbmm also sums over B, inside the same dot products."""
+    """Bias + [B, M, K] @ [B, K, N]: 2*B*M*K*N; addbmm also sums over B, inside the same dot products."""
     return _product(a, b)
 
 
@@ -55,7 +55,7 @@ def mv(a: TensorSpec, x: TensorSpec) -> int:
 
 @formula("aten.addmv")
 def addmv(bias: TensorSpec, a: TensorSpec, x: TensorSpec, *_: Any, **__: Any) -> int:
-    """bias + [M, K] @ [K]: 2*M*K."""
+    """Bias + [M, K] @ [K]: 2*M*K."""
     return multiply_adds(a.numel, a)
 
 
@@ -67,7 +67,7 @@ def dot(x: TensorSpec, y: TensorSpec) -> int:
 
 @formula("aten.addr")
 def addr(bias: TensorSpec, x: TensorSpec, y: TensorSpec, *_: Any, **__: Any) -> int:
-    """bias + [M] (x) [N], a product with K = 1: 2*M*N."""
+    """Bias + [M] (x) [N], a product with K = 1: 2*M*N."""
     return multiply_adds(x.numel * y.numel, x)
 
 

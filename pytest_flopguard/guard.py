@@ -1,0 +1,248 @@
+"""The guard of one pytest process: the budgets of each test, the session that measures, the records so far."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Generator, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import platform, python_version
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_flopguard.budgets.declared import MARKER, Budget, read_marker
+from pytest_flopguard.budgets.marker_origin import MarkerOrigin, marker_origin
+from pytest_flopguard.budgets.resolve import Resolution, resolve
+from pytest_flopguard.budgets.settings import Settings
+from pytest_flopguard.budgets.unmatched import Covered, unmatched
+from pytest_flopguard.core.errors import Problem, UsageError
+from pytest_flopguard.core.expectation import Expectation, Origin
+from pytest_flopguard.core.record import Json, Record, RunReport, record_from_json, record_to_json
+from pytest_flopguard.fixture import FIXTURE, FlopGuard, asks_for_guard
+from pytest_flopguard.reporters.formats import Reporter, reporter_for
+
+if TYPE_CHECKING:
+    from pytest_flopguard.session import Region, Session
+
+_RECORDS = pytest.StashKey[list[Json]]()
+
+
+class FlopguardWarning(pytest.PytestWarning):
+    """A broken budget whose severity is ``warn``, or unknown ops where the setting only warns."""
+
+
+class BudgetBroken(pytest.fail.Exception):
+    """The failure of a test whose budget is broken or undecided; its text is the whole message."""
+
+    __module__ = "builtins"  # so that the short summary shows the text, as for pytest.fail
+
+
+class Guard:
+    """What the hooks of ``plugin.py`` share."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self.settings = settings
+        self._config = config
+        self._session: Session | None = None
+        self._plans: dict[str, Resolution] = {}
+        self._records: dict[str, list[Record]] = {}
+        self._reporters: list[tuple[Path, Reporter]] = []
+        self._notes: list[str] = []
+
+    def plan(self, items: Sequence[pytest.Item], complete: bool) -> None:
+        """Find the budgets of the collected tests; UsageError with everything that is wrong in them.
+
+        ``complete`` is false where a module could not be imported: its tests are hidden, not gone.
+        """
+        problems: dict[Problem, None] = {}
+        for item in items:
+            budgets = []
+            for mark in item.iter_markers(MARKER):
+                budget, wrong = self._read_marker(item, mark)
+                budgets.append(budget)
+                problems |= dict.fromkeys(wrong)
+            self._plans[item.nodeid] = resolve(item.nodeid, budgets, self._declared)
+        if complete:
+            problems |= dict.fromkeys(unmatched(self._declared, list(self._plans), self._covered()))
+        if problems:
+            raise UsageError(problems)
+
+    @property
+    def _declared(self) -> tuple[Budget, ...]:
+        return self.settings.budgets
+
+    def explain(self, nodeid: str) -> Iterator[Resolution]:
+        """Yield what budgets say of the tests that a node id names."""
+        for name, plan in self._plans.items():
+            if name == nodeid or name.startswith((f"{nodeid}[", f"{nodeid}::", f"{nodeid}/")):
+                yield plan
+
+    def is_guarded(self, item: pytest.Item) -> bool:
+        """Whether somebody asked for this test's numbers: a budget of its own, a marker, or the fixture."""
+        plan = self._plans.get(item.nodeid)
+        has_budget = plan is not None and any(each.winner.rank != "default" for each in plan.choices)
+        return has_budget or asks_for_guard(item)
+
+    def watches(self, item: pytest.Item) -> bool:
+        """Whether to measure this test; others only where the project itself has imported torch."""
+        return self.is_guarded(item) or (self.settings.measure == "all" and "torch" in sys.modules)
+
+    def session(self) -> Session:
+        """Return the session; building it imports torch."""
+        if self._session is None:
+            from pytest_flopguard.backends.select import Backends
+            from pytest_flopguard.formulas.registry import Registry
+            from pytest_flopguard.session import Session
+
+            hook = self._config.hook
+            registry, backends = Registry(), Backends()
+            hook.pytest_flopguard_formulas(registry=registry)
+            hook.pytest_flopguard_backends(backends=backends)
+            self._session = Session(self.settings, registry, backends)
+        return self._session
+
+    def call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Run a test's call phase measured, keep its records on the item, and raise what broke.
+
+        The user's own failure goes first.
+        """
+        session = self.session()
+        wanted = list(self._expectations(item, session))
+        try:
+            with session.measure(item.nodeid, "", wanted) as region:
+                result = yield
+        finally:
+            records = self._judge(item, region)
+            item.stash[_RECORDS] = [record_to_json(each) for each in records]
+        self._raise_or_warn(records)
+        return result
+
+    @staticmethod
+    def take_records(item: pytest.Item) -> list[Json]:
+        """Return the records of a test's call as plain JSON, once."""
+        records = item.stash.get(_RECORDS, [])
+        item.stash[_RECORDS] = []
+        return records
+
+    def read_limits(self, limits: dict[str, Any], path: Path, line: int) -> tuple[Expectation, ...]:
+        """Read the limits of a ``flopguard.measure`` call at a line of a test file."""
+        where = MarkerOrigin(origin=Origin(path=self._relative(path), line=line))
+        budget, problems = read_marker((), limits, where, self.settings.tolerance)
+        if problems:
+            raise UsageError(problems)
+        return budget.expectations
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the records that came with a test's report, from this process or from a worker."""
+        records = getattr(report, "flopguard", None)
+        if records:
+            self._records[report.nodeid] = [record_from_json(each) for each in records]
+
+    def find_reporters(self) -> None:
+        """Find the reporter of each report path; UsageError if there is none for one."""
+        formats: dict[str, Reporter] = {}
+        self._config.hook.pytest_flopguard_reporters(formats=formats)
+        origin = self.settings.origin("report")
+        self._reporters = [(path, reporter_for(str(path), origin, formats)) for path in self.settings.report]
+
+    def table(self, verbosity: int, width: int) -> str:
+        """Return the summary of the run, empty if nothing was measured."""
+        from pytest_flopguard.reporters import terminal
+
+        return terminal.render(self.report(), verbosity=verbosity, width=width) if self._records else ""
+
+    def write_reports(self, interrupted: bool) -> None:
+        """Write the report files, each whole or not at all."""
+        if interrupted:
+            self._notes.append("the run was interrupted: tests are missing")
+        for path, reporter in self._reporters:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = reporter.render(self.report())
+            with NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8") as file:
+                file.write(text)
+            Path(file.name).replace(path)
+
+    def report(self) -> RunReport:
+        """Return everything that was collected."""
+        return RunReport(
+            tool={"name": "pytest-flopguard", "version": _version("pytest-flopguard"), "engine": self.settings.engine},
+            environment={
+                "python": python_version(),
+                "platform": platform(),
+                "torch": _version("torch"),
+                "pytest": pytest.__version__,
+            },
+            records=tuple(record for records in self._records.values() for record in records),
+            notes=tuple(self._notes),
+        )
+
+    def _read_marker(self, item: pytest.Item, mark: pytest.Mark) -> tuple[Budget, tuple[Problem, ...]]:
+        classes = [node.name for node in item.listchain() if isinstance(node, pytest.Class)]
+        function = ".".join([*classes, getattr(item, "originalname", item.name)])
+        line = item.location[1]
+        where = marker_origin(
+            item.path, self.settings.rootdir, function, mark.kwargs, None if line is None else line + 1
+        )
+        return read_marker(mark.args, mark.kwargs, where, self.settings.tolerance)
+
+    def _covered(self) -> Covered:
+        """Tell which budgets this run can judge as unmatched: those whose tests it had to collect."""
+        config = self._config
+        if config.getoption("lf", False) or config.getoption("ignore") or config.getoption("ignore_glob"):
+            return lambda file: False
+        whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+        if whole and config.invocation_params.dir == config.rootpath:
+            return "everything"
+        files = {nodeid.partition("::")[0] for nodeid in self._plans}
+        selects = any("::" in each for each in config.args)
+        root = config.rootpath
+        return lambda file: (file in files and not selects) or not (root / file).exists()
+
+    def _expectations(self, item: pytest.Item, session: Session) -> Iterator[Expectation]:
+        if item.nodeid in self._plans:
+            yield from self._plans[item.nodeid].expectations
+        for more in item.ihook.pytest_flopguard_expectations(item=item):
+            yield from more
+        if self.is_guarded(item):
+            yield session.unknown_ops()
+
+    def _judge(self, item: pytest.Item, whole: Region) -> list[Record]:
+        fixture = getattr(item, "funcargs", {}).get(FIXTURE)
+        regions = fixture.regions if isinstance(fixture, FlopGuard) else []
+        records = [whole.record(), *(each.record() for each in regions)]
+        if not self.is_guarded(item) and not _did_work(records[0]):
+            return []
+        for record in records:
+            item.ihook.pytest_flopguard_measured(item=item, record=record)
+        return records
+
+    def _raise_or_warn(self, records: list[Record]) -> None:
+        from pytest_flopguard.reporters import failure
+
+        verbosity = self._config.get_verbosity()
+        broken = [failure.render(each, verbosity=verbosity) for each in records if each.outcome == "failed"]
+        if broken:
+            raise BudgetBroken("\n\n".join(broken), pytrace=False)
+        for record in records:
+            if any(each.status != "met" and each.code != "device-absent" for each in record.findings):
+                warnings.warn(FlopguardWarning(failure.render(record, verbosity=-1)), stacklevel=2)
+
+    def _relative(self, path: Path) -> str:
+        root = self.settings.rootdir
+        return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def _did_work(record: Record) -> bool:
+    tally = record.measurement.flops
+    return bool(record.findings) or (tally is not None and (tally.at_least > 0 or bool(tally.unknown_ops)))
+
+
+def _version(package: str) -> str:
+    # Not by importing it: the process that reports need not be one that measured.
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

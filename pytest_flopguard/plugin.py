@@ -1,0 +1,207 @@
+"""Every pytest hook of the guard, in the order in which pytest calls them.
+
+1. ``pytest_configure``: pyproject and the command line become Settings. No torch.
+2. ``pytest_collection_modifyitems``: markers and pyproject budgets become expectations. Every mistake in them is
+   told before any test runs.
+3. ``pytest_runtest_call``: the test's call runs inside ``session.measure``.
+4. The memory backends wrap the FLOP backend; what an op call costs comes from an injected function.
+5. ``judge(measurement, expectations)`` gives findings; both become a Record on the item.
+6. The same wrapper raises the failure (the user's own goes first), so xfail, JUnit and ``-x`` just work.
+7. ``pytest_runtest_makereport`` attaches the records as plain JSON to the report: it carries, never decides.
+8. ``pytest_runtest_logreport`` collects them, also from xdist workers; the summary and the files are rendered from
+   that one RunReport.
+
+With the guard off (no ``--flop-budget``, no ``enabled = true``) only the marker, the options and the fixture exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_flopguard import __version__, hookspecs
+from pytest_flopguard.budgets.options import OPTIONS
+from pytest_flopguard.core.errors import UsageError
+from pytest_flopguard.fixture import FlopGuard, asks_for_guard
+
+if TYPE_CHECKING:
+    pass
+
+_GUARD = pytest.StashKey["Guard | None"]()
+_UNGUARDED = pytest.StashKey[int]()
+_WORKER_KEY = "flopguard_unguarded"
+_MARKER = (
+    "flop_budget(*, flops, forward_flops, backward_flops, peak_memory, memory_growth, parameters, parameter_bytes, "
+    "tolerance, severity): limits of this test, held by pytest --flop-budget"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add one flag for each option that has one; every default is None, so that it hides no pyproject value."""
+    from argparse import BooleanOptionalAction
+
+    group = parser.getgroup("flopguard", "FLOP and peak-memory budgets")
+    for option in OPTIONS:
+        if not option.flag:
+            continue
+        if isinstance(option.default, bool):
+            group.addoption(option.flag, action=BooleanOptionalAction, default=None, help=option.help)
+        else:
+            action = "append" if isinstance(option.default, list) else "store"
+            group.addoption(option.flag, action=action, default=None, help=option.help)
+    group.addoption(
+        "--flop-explain",
+        metavar="NODEID",
+        default=None,
+        help="Say which budgets hold for a test and why, and run nothing.",
+    )
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Offer the hooks of hookspecs.py."""
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the settings; switch on only if they say so."""
+    config.addinivalue_line("markers", _MARKER)
+    config.stash[_GUARD] = None
+    from pytest_flopguard.budgets.settings import load_settings
+
+    given = {each.name: config.getoption(each.flag[2:].replace("-", "_")) for each in OPTIONS if each.flag}
+    if config.getoption("flop_explain") is not None:
+        given["enabled"] = True
+    try:
+        settings = load_settings(config.rootpath, given)
+    except UsageError as error:
+        raise _told(error) from error
+    if settings.enabled:
+        from pytest_flopguard import builtin
+        from pytest_flopguard.guard import Guard
+
+        config.pluginmanager.register(builtin, "flopguard-builtin")
+        guard = Guard(config, settings)
+        try:
+            guard.find_reporters()
+        except UsageError as error:
+            raise _told(error) from error
+        config.stash[_GUARD] = guard
+        config.pluginmanager.register(guard, "flopguard-guard")  # for its pytest_runtest_logreport
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say that the guard is on, and with what."""
+    guard = config.stash[_GUARD]
+    if guard is None:
+        return None
+    settings = guard.settings
+    checks = f", cross-checked by {', '.join(settings.cross_check)}" if settings.cross_check else ""
+    return f"flopguard {__version__}: on, engine {settings.engine}{checks}, attention {settings.attention}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Find the budgets of all collected tests, before any of them is deselected."""
+    guard = config.stash[_GUARD]
+    if guard is None:
+        config.stash[_UNGUARDED] = sum(asks_for_guard(item) for item in items)
+        return
+    try:
+        guard.plan(items, complete=not session.testsfailed)
+    except UsageError as error:
+        raise _told(error) from error
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
+    """Say that the guard is off, if there are tests that ask for it."""
+    number = config.stash.get(_UNGUARDED, 0)
+    return _off(number) if number else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Explain instead of running, if asked."""
+    nodeid = session.config.getoption("flop_explain")
+    guard = session.config.stash[_GUARD]
+    if nodeid is None or guard is None:
+        return None
+    from pytest_flopguard.reporters import explain
+
+    plans = list(guard.explain(nodeid))
+    if not plans:
+        raise pytest.UsageError(f"--flop-explain: no collected test is {nodeid!r}")
+    terminal: Any = session.config.pluginmanager.getplugin("terminalreporter")
+    for plan in plans:
+        terminal.write_line(explain.render(plan))
+    return True
+
+
+@pytest.fixture
+def flopguard(request: pytest.FixtureRequest) -> FlopGuard:
+    """Measure named regions: ``with flopguard.measure("forward") as fwd: ...``, then ``fwd.flops.total``."""
+    guard = request.config.stash[_GUARD]
+    if guard is None:
+        return FlopGuard(request.node.nodeid)
+    return FlopGuard(request.node.nodeid, guard.session, guard.read_limits)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Run the test measured, and raise what its budgets say."""
+    guard = item.config.stash[_GUARD]
+    if guard is None or not guard.watches(item):
+        return (yield)
+    return (yield from guard.call(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach the records; xdist brings them to the controller by itself."""
+    report = yield
+    guard = item.config.stash[_GUARD]
+    if guard is not None and call.when == "call":
+        report.flopguard = guard.take_records(item)  # type: ignore[attr-defined]
+    return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take over what a worker could not say on a report: how many tests run unguarded."""
+    node.config.stash[_UNGUARDED] = getattr(node, "workeroutput", {}).get(_WORKER_KEY, 0)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write the report files, whole or not at all."""
+    config = session.config
+    guard = config.stash[_GUARD]
+    if hasattr(config, "workeroutput"):
+        config.workeroutput[_WORKER_KEY] = config.stash.get(_UNGUARDED, 0)
+    elif guard is not None:
+        guard.write_reports(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the table."""
+    guard = config.stash[_GUARD]
+    if guard is None:
+        if config.stash.get(_UNGUARDED, 0) and config.pluginmanager.hasplugin("dsession"):
+            terminalreporter.write_line(_off(config.stash[_UNGUARDED]))
+        return
+    text = guard.table(terminalreporter.verbosity, terminalreporter._tw.fullwidth)
+    if text:
+        terminalreporter.section("flopguard")
+        terminalreporter.write_line(text)
+
+
+def _off(number: int) -> str:
+    return f"flopguard {__version__}: off, {number} guarded test(s) run unguarded (turn on with --flop-budget)"
+
+
+def _told(error: UsageError) -> pytest.UsageError:
+    return pytest.UsageError(f"flopguard found {len(error.problems)} problem(s)\n{error}")

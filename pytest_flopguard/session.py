@@ -1,0 +1,213 @@
+"""Measures regions of a test and judges them: backends and expectations in, records out. Knows no pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from pytest_flopguard.backends.base import CostModel, ModelTracer, Unavailable
+from pytest_flopguard.backends.select import Backends, select
+from pytest_flopguard.budgets.settings import Settings
+from pytest_flopguard.core.errors import FlopguardError
+from pytest_flopguard.core.expectation import Expectation, Origin
+from pytest_flopguard.core.measurement import FlopTally, Measurement, MemoryPeak, ParameterCount
+from pytest_flopguard.core.record import Record
+from pytest_flopguard.core.verdict import Finding, judge
+
+Opinion = FlopTally | Unavailable
+
+
+class Region:
+    """A measured stretch of a test. Its numbers can be read once it has ended.
+
+    ``output`` is what the model of ``check`` returned.
+    """
+
+    def __init__(self, nodeid: str, label: str, expectations: Sequence[Expectation]) -> None:
+        self.nodeid = nodeid
+        self.label = label
+        self.output: Any = None
+        self._expectations = tuple(expectations)
+        self._measurement: Measurement | None = None
+        self._opinions: tuple[Opinion, ...] = ()
+
+    @property
+    def measurement(self) -> Measurement:
+        """All that was measured; FlopguardError while the region runs."""
+        if self._measurement is None:
+            raise FlopguardError(f"the region {self.label!r} has not ended: read its numbers after the with block")
+        return self._measurement
+
+    @property
+    def flops(self) -> FlopTally:
+        """The FLOPs, exact integers; FlopguardError with the reason if no engine could count them."""
+        tally = self.measurement.flops
+        if tally is None:
+            raise FlopguardError(f"no FLOPs for {self.label!r}: {self.measurement.unavailable['flops']}")
+        return tally
+
+    @property
+    def memory(self) -> tuple[MemoryPeak, ...]:
+        """The memory peaks, one per device, the largest first."""
+        return self.measurement.memory
+
+    @property
+    def parameters(self) -> ParameterCount | None:
+        """Distinct parameters of the models that ran; None if none did."""
+        return self.measurement.parameters
+
+    def close(self, measurement: Measurement, opinions: Sequence[Opinion] = ()) -> None:
+        """Set what was measured, and what cross-checking engines said of it."""
+        self._measurement = measurement
+        self._opinions = tuple(opinions)
+
+    def record(self) -> Record:
+        """Judge the region: its expectations, and the agreement of every cross-checking engine."""
+        agreements = [_agreement(each) for each in self._opinions]
+        wanted = [*self._expectations, *(each for each in agreements if isinstance(each, Expectation))]
+        silent = [each for each in agreements if isinstance(each, Finding)]
+        return Record(
+            nodeid=self.nodeid,
+            measurement=self.measurement,
+            findings=(*judge(self.measurement, wanted), *silent),
+        )
+
+
+class Session:
+    """The backends of a run, entered around the outermost region and left after it."""
+
+    def __init__(self, settings: Settings, costs: CostModel, backends: Backends) -> None:
+        self._settings = settings
+        self._selection = select(backends, costs, settings.engine, settings.cross_check)
+        self._depth = 0
+
+    def unknown_ops(self) -> Expectation:
+        """The expectation that no unknown op runs, as severe as the setting says."""
+        return Expectation(
+            quantity="unknown_ops",
+            high=0,
+            origin=self._settings.origin("unknown-ops"),
+            severity=self._settings.unknown_ops,
+            source="setting",
+        )
+
+    @contextmanager
+    def measure(self, nodeid: str, label: str = "", expectations: Sequence[Expectation] = ()) -> Iterator[Region]:
+        """Measure what runs in the block. Regions may nest; an exception ends them with what was seen so far."""
+        region = Region(nodeid, label, expectations)
+        with ExitStack() as stack:
+            if not self._depth:
+                self._enter_backends(stack)
+            stack.enter_context(self._nested())
+            memories = [(memory, memory.begin()) for memory in self._selection.memories]
+            flops = self._selection.flops
+            mark = None if flops is None else flops.begin()
+            try:
+                yield region
+            finally:
+                tally = None if flops is None else flops.end(mark)
+                parameters = None if flops is None else flops.parameters(mark)
+                peaks = [memory.end(begun) for memory, begun in memories]
+                region.close(self._measurement(label, tally, parameters, peaks))
+
+    def check(
+        self,
+        nodeid: str,
+        model: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        label: str,
+        expectations: Sequence[Expectation] = (),
+    ) -> Region:
+        """Measure ``model(*args, **kwargs)``; its forward FLOPs are held against every cross-checking engine."""
+        with self.measure(nodeid, label, expectations) as region:
+            region.output = model(*args, **kwargs)
+        opinions = [self._trace(tracer, model, args, kwargs) for tracer in self._selection.cross_checks]
+        seen = region.measurement
+        tally, unavailable = seen.flops, dict(seen.unavailable)
+        if self._selection.main_tracer is not None:
+            own = self._trace(self._selection.main_tracer, model, args, kwargs)
+            if isinstance(own, Unavailable):
+                unavailable["flops"] = own.reason
+            else:
+                tally = own
+                del unavailable["flops"]
+        region.close(
+            Measurement(
+                label=label,
+                flops=tally,
+                memory=seen.memory,
+                parameters=seen.parameters,
+                other_tallies=tuple(each for each in opinions if isinstance(each, FlopTally)),
+                unavailable=unavailable,
+            ),
+            opinions,
+        )
+        return region
+
+    def _trace(self, tracer: ModelTracer, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opinion:
+        # A tracer runs the model once more by itself: that is no work of the test's.
+        with ExitStack() as stack:
+            if self._selection.flops is not None:
+                stack.enter_context(self._selection.flops.paused())
+            return tracer.trace(model, args, kwargs)
+
+    def _measurement(
+        self,
+        label: str,
+        tally: FlopTally | None,
+        parameters: ParameterCount | None,
+        found: Sequence[tuple[MemoryPeak, ...] | Unavailable],
+    ) -> Measurement:
+        unavailable = dict(self._selection.unavailable)
+        peaks: list[MemoryPeak] = []
+        for each in found:
+            if isinstance(each, Unavailable):
+                unavailable["memory"] = each.reason
+            else:
+                peaks.extend(each)
+        return Measurement(
+            label=label,
+            flops=tally,
+            memory=tuple(sorted(peaks, key=lambda peak: -peak.peak_bytes)),
+            parameters=parameters,
+            unavailable=unavailable,
+        )
+
+    def _enter_backends(self, stack: ExitStack) -> None:
+        # The FLOP backend goes in first: the live-storage backend listens to the same calls.
+        if self._selection.flops is not None:
+            stack.enter_context(self._selection.flops)
+        for memory in self._selection.memories:
+            stack.enter_context(memory)
+
+    @contextmanager
+    def _nested(self) -> Iterator[None]:
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
+
+def _agreement(opinion: Opinion) -> Expectation | Finding:
+    """Expect the forward FLOPs that another engine counted; one that could not tell leaves it undecided."""
+    if isinstance(opinion, Unavailable):
+        return _undecided(opinion.name, opinion.reason)
+    origin = _cross_check_origin(opinion.engine)
+    if opinion.total is None:
+        ops = ", ".join(sorted({each.op for each in opinion.unknown_ops}))
+        return _undecided(opinion.engine, f"{opinion.engine} has no formula for {ops}")
+    return Expectation(
+        quantity="forward_flops", low=opinion.total, high=opinion.total, origin=origin, source="cross-check"
+    )
+
+
+def _undecided(engine: str, reason: str) -> Finding:
+    expectation = Expectation(quantity="forward_flops", origin=_cross_check_origin(engine), source="cross-check")
+    return Finding(expectation=expectation, observed=None, status="undecided", code="not-measured", reason=reason)
+
+
+def _cross_check_origin(engine: str) -> Origin:
+    return Origin(path="cross-check", text=engine)
