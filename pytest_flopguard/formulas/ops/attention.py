@@ -138,7 +138,10 @@ def efficient_backward(
 def native_multi_head_attention(
     query: TensorSpec, key: TensorSpec, value: TensorSpec, embed_dim: int, *_: Any, **__: Any
 ) -> int:
-    """nn.MultiheadAttention's inference path, [B, S, E]: projections 2*B*E*E*(S_q + 2*S_k + S_q), core 4*B*S_q*S_k*E."""
+    """nn.MultiheadAttention's inference path, [B, S, E]: four projections and the core.
+
+    Query and output 2*B*S_q*E*E each, key and value 2*B*S_k*E*E each, scores and values 4*B*S_q*S_k*E.
+    """
     batch, queries, keys = query.shape[0], query.shape[1], key.shape[1]
     projections = 2 * batch * embed_dim * embed_dim * (2 * queries + 2 * keys)
     return projections + 4 * batch * queries * keys * embed_dim

@@ -40,8 +40,13 @@ _nnz sparse_dim dense_dim sort argsort topk kthvalue argmax argmin searchsorted 
 unique_dim _unique _unique2 _fused_sdp_choice _cudnn_init_dropout_state _nested_tensor_size
 """
 
-FREE: tuple[str, ...] = tuple(
-    f"aten.{name}"
-    for names in (_COPIES, _INDEXING, _FACTORIES, _RANDOM, _QUERIES)
-    for name in dict.fromkeys(names.split())
-) + ("prim.device", "prim.layout", "profiler._record_function_enter_new", "profiler._record_function_exit")
+_ELSEWHERE = ("prim.device", "prim.layout", "profiler._record_function_enter_new", "profiler._record_function_exit")
+
+FREE: tuple[str, ...] = (
+    *(
+        f"aten.{name}"
+        for names in (_COPIES, _INDEXING, _FACTORIES, _RANDOM, _QUERIES)
+        for name in dict.fromkeys(names.split())
+    ),
+    *_ELSEWHERE,
+)
