@@ -40,9 +40,9 @@ class FlopGuard:
     @property
     def device(self) -> str:
         """The device to build models on: ``"cuda"`` where there is one, else ``"cpu"``."""
-        import torch
+        from pytest_flopguard.backends.device import default_device  # imports torch
 
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return default_device()
 
     @contextmanager
     def measure(self, label: str, **limits: Any) -> Iterator[Region | Unmeasured]:

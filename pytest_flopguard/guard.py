@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flopguard.budgets.declared import MARKER, Budget, read_marker
+from pytest_flopguard.budgets.declared import Budget, read_marker
 from pytest_flopguard.budgets.marker_origin import MarkerOrigin, marker_origin
 from pytest_flopguard.budgets.resolve import Resolution, resolve
 from pytest_flopguard.budgets.settings import Settings
@@ -21,7 +21,7 @@ from pytest_flopguard.budgets.unmatched import Covered, unmatched
 from pytest_flopguard.core.errors import Problem, UsageError
 from pytest_flopguard.core.expectation import Expectation, Origin
 from pytest_flopguard.core.record import Json, Record, RunReport, record_from_json, record_to_json
-from pytest_flopguard.fixture import FIXTURE, FlopGuard, asks_for_guard
+from pytest_flopguard.fixture import FIXTURE, MARKER, FlopGuard, asks_for_guard
 from pytest_flopguard.reporters.formats import Reporter, reporter_for
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class FlopguardWarning(pytest.PytestWarning):
     """A broken budget whose severity is ``warn``, or unknown ops where the setting only warns."""
 
 
-class BudgetBroken(pytest.fail.Exception):
+class BudgetBroken(pytest.fail.Exception):  # type: ignore[misc,name-defined]
     """The failure of a test whose budget is broken or undecided; its text is the whole message."""
 
     __module__ = "builtins"  # so that the short summary shows the text, as for pytest.fail

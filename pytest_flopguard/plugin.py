@@ -27,9 +27,9 @@ from pytest_flopguard.core.errors import UsageError
 from pytest_flopguard.fixture import FlopGuard, asks_for_guard
 
 if TYPE_CHECKING:
-    pass
+    from pytest_flopguard.guard import Guard
 
-_GUARD = pytest.StashKey["Guard | None"]()
+_GUARD: pytest.StashKey[Guard | None] = pytest.StashKey()
 _UNGUARDED = pytest.StashKey[int]()
 _WORKER_KEY = "flopguard_unguarded"
 _MARKER = (

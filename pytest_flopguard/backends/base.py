@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pytest_flopguard.core.measurement import Cost, FlopTally, Kind, MemoryPeak, OpCall, ParameterCount
 
@@ -27,6 +27,7 @@ class CostModel(Protocol):
         """Cost one call of an op whose kind is ``"counted"``, or explain an unknown one."""
 
 
+@runtime_checkable
 class FlopBackend(Protocol):
     """Counts FLOPs of whatever runs while it is entered. Regions nest: each ``begin`` has its ``end``."""
 
@@ -69,6 +70,7 @@ class MemoryBackend(Protocol):
         """Close the region of a mark and return the peaks of the devices that it used."""
 
 
+@runtime_checkable
 class ModelTracer(Protocol):
     """A second, independent opinion: counts one forward call of a given module."""
 

@@ -76,7 +76,7 @@ class OpWatch(TorchDispatchMode):
     supports_higher_order_operators = True
 
     def __init__(self, costs: CostModel) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.costs = costs
         self.active = False
         self.paused = False
@@ -94,13 +94,13 @@ class OpWatch(TorchDispatchMode):
         for op in self.plain.values():
             op.calls = 0
         self.modules.__enter__()
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         self.active = True
         return self
 
     def __exit__(self, *exc: Any) -> None:
         self.active = False
-        super().__exit__(*exc)
+        super().__exit__(*exc)  # type: ignore[no-untyped-call]
         self.modules.__exit__(*exc)
 
     def _on_this_thread(self) -> bool:

@@ -8,7 +8,7 @@ not a tensor's. Storages that existed before the watch are found when they are f
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.dispatch import OpWatch
 from pytest_flopguard.core.measurement import CATEGORIES, MemoryPeak
 
-_running_node = torch._C._current_autograd_node
+_running_node: Callable[[], Any] = torch._C._current_autograd_node  # None outside backward, which its stub denies
 _LIFT = torch.ops.aten.lift_fresh.default  # torch.tensor([...]) makes its storage out of sight and shows it here
 _GRADIENTS = {torch.ops.aten.detach.default, torch.ops.aten.clone.default}  # how AccumulateGrad takes a gradient
 _RESIZES = {torch.ops.aten.resize_.default, torch.ops.aten.set_.source_Storage_storage_offset}

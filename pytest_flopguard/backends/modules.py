@@ -27,8 +27,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 from pytest_flopguard.core.measurement import ParameterCount, Phase
 
 _CHECKPOINT_FILE = torch.utils.checkpoint.__file__
-_next_node_number = torch._C._autograd._get_sequence_nr  # type: ignore[attr-defined]
-_running_node = torch._C._current_autograd_node
+_next_node_number = torch._C._autograd._get_sequence_nr
+_running_node: Callable[[], Any] = torch._C._current_autograd_node  # None outside backward, which its stub denies
 _running_backward = torch._C._current_graph_task_id  # -1 outside backward
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeGuard
+from typing import Any
 
 from pytest_flopguard.backends.base import CostModel, FlopBackend, MemoryBackend, ModelTracer, Unavailable
 from pytest_flopguard.core.errors import FlopguardError, message, nearest
@@ -30,7 +30,7 @@ class Backends:
         self._add(self.memories, name, factory)
 
     @staticmethod
-    def _add(known: dict[str, Callable[..., object]], name: str, factory: Callable[..., object]) -> None:
+    def _add(known: dict[str, Any], name: str, factory: object) -> None:
         if name in known:
             raise FlopguardError(message("backend-unavailable", name=name, reason="it is registered twice"))
         known[name] = factory
@@ -54,7 +54,7 @@ def select(backends: Backends, costs: CostModel, engine: str, cross_check: tuple
     flops, tracer = None, None
     if isinstance(main, Unavailable):
         unavailable["flops"] = main.reason
-    elif _counts_regions(main):
+    elif isinstance(main, FlopBackend):
         flops = main
     else:
         tracer = main
@@ -90,10 +90,6 @@ def _cross_check(backends: Backends, name: str, costs: CostModel) -> ModelTracer
     check = _build(backends, name, costs)
     if isinstance(check, Unavailable):
         raise FlopguardError(message("backend-unavailable", name=name, reason=check.reason))
-    if _counts_regions(check):
+    if isinstance(check, FlopBackend):
         raise FlopguardError(message("backend-unavailable", name=name, reason="it cannot trace a model by itself"))
     return check
-
-
-def _counts_regions(engine: Engine) -> TypeGuard[FlopBackend]:
-    return hasattr(engine, "begin")
