@@ -22,9 +22,11 @@ _TOP = 10
 def render(record: Record, *, verbosity: int) -> str:
     """Render every finding of a record that fails: what, where it is limited, what costs most, the ways out.
 
-    One line for verbosity -1, the ten dearest modules for 0 and 1, everything the record holds for 2.
+    Where none fails, those that only warn. One line for verbosity -1, the ten dearest modules for 0 and 1, everything
+    the record holds for 2.
     """
-    failing = [each for each in tightest_first(record) if each.fails]
+    findings = tightest_first(record)
+    failing = [each for each in findings if each.fails] or [each for each in findings if _warns(each)]
     seen = record.measurement
     if verbosity < 0:
         return "; ".join(f"{_told(record, each)} {each.expectation.origin}" for each in _once(failing))
@@ -35,7 +37,8 @@ def render(record: Record, *, verbosity: int) -> str:
         if any(_is_broken(each, Unit.BYTE) and each.device == peak.device for each in failing):
             blocks.append(list(_categories(peak)))
     if seen.flops is not None and any(each.code == "unknown-op" for each in failing):
-        blocks.append(["Ops without a formula", *unknown_op_lines(seen.flops.unknown_ops)])
+        undecided = [each.expectation.origin for each in failing if each.code == "unknown-op" and _is_budget(each)]
+        blocks.append(["Ops without a formula", *unknown_op_lines(seen.flops.unknown_ops, undecided)])
     ways = [f"  {line}" for each in _once(failing) for line in ways_out(each)]
     blocks.append(["Ways out", *ways] if ways else [])
     if verbosity > 1:
@@ -44,10 +47,19 @@ def render(record: Record, *, verbosity: int) -> str:
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
+def _warns(finding: Finding) -> bool:
+    return finding.status != "met" and finding.code != "device-absent"
+
+
 def _once(failing: Iterable[Finding]) -> list[Finding]:
     """Leave out the rule against unknown ops where a budget tells of them already."""
-    told = [each for each in failing if each.code == "unknown-op" and each.expectation.quantity != "unknown_ops"]
-    return [each for each in failing if not told or each.expectation.quantity != "unknown_ops"]
+    failing = list(failing)
+    told = any(each.code == "unknown-op" and _is_budget(each) for each in failing)
+    return [each for each in failing if not told or _is_budget(each)]
+
+
+def _is_budget(finding: Finding) -> bool:
+    return finding.expectation.quantity != "unknown_ops"
 
 
 def _is_broken(finding: Finding, unit: Unit) -> bool:
@@ -98,4 +110,4 @@ def _categories(peak: MemoryPeak) -> Iterator[str]:
         share = percent(size, peak.peak_bytes)
         yield f"  {share:>7}  {format_amount(size, Unit.BYTE):>13}  {name.replace('_', ' ')}"
     start = format_amount(peak.start_bytes, Unit.BYTE)
-    yield f"  {percent(peak.start_bytes, peak.peak_bytes):>7}  {start:>13}  of it were there at the start"
+    yield f"  {percent(peak.start_bytes, peak.peak_bytes):>7}  {start:>13}  already there at the start"

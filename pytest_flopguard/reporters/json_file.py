@@ -52,7 +52,7 @@ def _run(data: object) -> RunReport:
     for index, (given, follows) in enumerate(zip(data["records"], run_to_json(run)["records"], strict=True)):
         wrong = [name for name in given if given[name] != follows[name]]
         if wrong:
-            raise ValueError(f"records[{index}] contradicts itself: {', '.join(wrong)} do not follow from its counts")
+            raise ValueError(f"records[{index}] contradicts itself: {', '.join(wrong)} should follow from the rest")
     return run
 
 

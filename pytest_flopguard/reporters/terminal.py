@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from textwrap import wrap
 
 from pytest_flopguard.core.record import Record, RunReport
 from pytest_flopguard.reporters.details import details
 from pytest_flopguard.reporters.finding_text import budget_findings, sentence, verdict
+from pytest_flopguard.reporters.record_cells import file_and_name
 from pytest_flopguard.reporters.record_table import record_table
 from pytest_flopguard.reporters.table import shorten
 
@@ -23,6 +25,7 @@ def render(run: RunReport, *, verbosity: int, width: int) -> str:
     finding of each record. 1: one row per finding. 2: every module, op, category and finding as well.
     """
     width = max(width, MIN_WIDTH)
+    run = replace(run, records=_by_file(run.records))
     if verbosity < 0:
         return "\n".join([*_failing(run), _summary(run)])
     blocks = [record_table(run.records, width, every_finding=verbosity > 0)] if run.records else []
@@ -36,6 +39,14 @@ def title(record: Record) -> str:
     """Name a record: its test, and its region where it has a label."""
     label = record.measurement.label
     return f"{record.nodeid}  {label}" if label else record.nodeid
+
+
+def _by_file(records: Sequence[Record]) -> tuple[Record, ...]:
+    """Keep the records of a file together: parallel workers mix them."""
+    first: dict[str, int] = {}
+    for record in records:
+        first.setdefault(file_and_name(record)[0], len(first))
+    return tuple(sorted(records, key=lambda record: first[file_and_name(record)[0]]))
 
 
 def _failing(run: RunReport) -> Iterator[str]:

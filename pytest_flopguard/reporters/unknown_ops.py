@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from keyword import iskeyword
 
+from pytest_flopguard.core.expectation import Origin
 from pytest_flopguard.core.measurement import NO_FORMULA, UnknownOp
 from pytest_flopguard.reporters.module_costs import folded
 
@@ -13,8 +14,11 @@ _OPEN, _CLOSED = "([{<", ")]}>"
 _LETTERS = "abcdefghijklmnpqrstuvwxyz"
 
 
-def unknown_op_lines(ops: Sequence[UnknownOp]) -> Iterator[str]:
-    """Yield where each op ran and, for those that a formula cures, what to paste into ``conftest.py``."""
+def unknown_op_lines(ops: Sequence[UnknownOp], undecided: Sequence[Origin]) -> Iterator[str]:
+    """Yield where each op ran and, for those that a formula cures, what to paste into ``conftest.py``.
+
+    ``undecided`` are the FLOP limits that the ops leave open, which would have to warn as well.
+    """
     yield from _places(ops)
     curable = {each.op: each for each in reversed(ops) if each.reason == NO_FORMULA}
     if curable:
@@ -33,6 +37,8 @@ def unknown_op_lines(ops: Sequence[UnknownOp]) -> Iterator[str]:
             yield f'        registry.uncounted("{name}")  # its arithmetic is what the convention leaves out'
     yield ""
     yield 'Or let unknown ops warn everywhere: unknown-ops = "warn" under [tool.flopguard] in pyproject.toml'
+    for origin in undecided:
+        yield f'  and so must the limit that they leave open: severity = "warn" at {origin}'
 
 
 def _places(ops: Sequence[UnknownOp]) -> Iterator[str]:
@@ -49,7 +55,7 @@ def _places(ops: Sequence[UnknownOp]) -> Iterator[str]:
 
 def _formula(op: UnknownOp) -> Iterator[str]:
     name = re.sub(r"\W", "_", op.op.rpartition(".")[2]).strip("_") or "formula"
-    name = f"{name}_" if iskeyword(name) or name[0].isdecimal() else name
+    name = f"{name}_" if iskeyword(name) else f"_{name}" if name[0].isdigit() else name
     yield f'@registry.op("{op.op}")'
     yield f"def {name}({', '.join([*_parameters(op.call), 'out'])}):"
     yield '    """Derive it here."""'

@@ -12,6 +12,12 @@ from pytest_flopguard.reporters.finding_text import bound
 
 _AMOUNT = re.compile(r"\"[^\"]*\"|'[^']*'|(?<![\w.])[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![\w.])")
 
+_CURES = {
+    Unit.FLOP: "make it cheaper: what costs most stands above",
+    Unit.BYTE: "hold less at once",
+    Unit.COUNT: "make the model smaller",
+}
+
 
 def ways_out(finding: Finding) -> Iterator[str]:
     """Yield one line per way: first the cause, then the exception, then the limit itself."""
@@ -27,8 +33,7 @@ def ways_out(finding: Finding) -> Iterator[str]:
         yield f"accept  stop the comparison: cross-check is set at {origin}"
         return
     under = finding.code == "under-budget"
-    cause = "find the work that is missing" if under else "make it cheaper; what costs most stands above"
-    yield f"fix     {cause}"
+    yield f"fix     {'find what is missing' if under else _CURES[finding.expectation.unit]}"
     yield f'accept  mark the test xfail(strict=True, reason="..."), or let it warn: severity = "warn" at {origin}'
     yield f"{'lower ' if under else 'raise '}  at {origin} write {_moved(finding, finding.observed)}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -265,6 +266,14 @@ def gpu_run() -> RunReport:
         ),
         gpt2_forward(),
     )
+
+
+@pytest.fixture
+def build() -> SimpleNamespace:
+    """Give the builders above to the tests."""
+    names = ("counted", "cpu_peak", "fused_mlp", "gpt2", "limit", "llama3_8b", "record", "resnet50", "run_of", "tally")
+    names += ("fused_unknown", "gpt2_backward", "gpt2_forward", "llama_train_step", "resnet_over", "with_backward")
+    return SimpleNamespace(**{name: globals()[name] for name in names})
 
 
 @pytest.fixture
