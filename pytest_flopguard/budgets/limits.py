@@ -75,9 +75,9 @@ def _read_limit(
     """Yield the one expectation that is written, unless something is wrong with it."""
     before = len(draft.problems)
     written = _entries(draft, path, quantity, value)
-    high, low = (_read_bound(draft, quantity, written, name) for name in ("limit", "at_least"))
-    if "limit" not in written and "at_least" not in written:
+    if not written.keys() & {"limit", "at_least"} and len(draft.problems) == before:
         draft.complain_value(path, value, f"an amount, or a table with 'limit' or {draft.spelled('at_least')!r}")
+    high, low = (_read_bound(draft, quantity, written, name) for name in ("limit", "at_least"))
     if high is not None and low is not None and low > high:
         place, amount = written["at_least"]
         draft.complain_value(place, amount, f"at most the limit, {written['limit'][1]!r}")

@@ -45,6 +45,8 @@ def _hint(pattern: str, nodeids: Sequence[str]) -> str:
         if any(nodeid.startswith(whole) for nodeid in nodeids):
             return f"; for all of its tests write {whole + '*'!r}"
     files = sorted({_file(nodeid) for nodeid in nodeids})
+    if "::" not in pattern:
+        return nearest(pattern, files)
     close = get_close_matches(_file(pattern), files, n=1)
     # Only the tests of the closest file: a distance to every test of a large project would take seconds.
     inside = [nodeid for nodeid in nodeids if close and _file(nodeid) == close[0]]
