@@ -25,9 +25,10 @@ _COMMAND_LINE = Origin(path="command line")
 class Settings:
     """What the run was asked to do: one field for each option of ``options.OPTIONS``.
 
-    ``tolerance`` holds the tolerances as written, by quantity; ``budgets`` are in the order of the file. Report
-    paths of pyproject.toml start at ``rootdir``, those of the command line where it was typed. ``pyproject`` is the
-    file that was read, None where there is none. ``origins`` has the options that were set.
+    ``tolerance`` holds the tolerances as written, by quantity. ``budgets`` are in the order of the file, with the
+    default budget last: what ``resolve`` takes. Report paths of pyproject.toml start at ``rootdir``, those of the
+    command line where it was typed. ``pyproject`` is the file that was read, None where there is none. ``origins``
+    has the options that were set.
     """
 
     enabled: bool
@@ -39,15 +40,9 @@ class Settings:
     tolerance: Mapping[Quantity, object]
     report: tuple[Path, ...]
     budgets: tuple[Budget, ...]
-    default_budget: Budget | None
     rootdir: Path
     pyproject: Path | None
     origins: Mapping[str, Origin]
-
-    @property
-    def declared(self) -> tuple[Budget, ...]:
-        """The budgets and the default one: what ``resolve`` takes."""
-        return self.budgets if self.default_budget is None else (*self.budgets, self.default_budget)
 
     def origin(self, name: str) -> Origin:
         """Return where an option was set: a line of pyproject.toml, ``command line``, or ``default``."""
@@ -151,7 +146,7 @@ def _read_values(
 
 def _read_budgets(written: Mapping[str, object], draft: Draft) -> dict[str, Any]:
     """Read the budgets, and the tolerance that holds where they say nothing of it."""
-    values: dict[str, Any] = {"tolerance": {}, "budgets": (), "default_budget": None}
+    values: dict[str, Any] = {"tolerance": {}, "budgets": ()}
     if not any(key in written for key in ("tolerance", "budgets", "default-budget")):
         return values
     from pytest_flopguard.budgets.declared import read_budget, read_budgets
@@ -164,5 +159,6 @@ def _read_budgets(written: Mapping[str, object], draft: Draft) -> dict[str, Any]
     if "default-budget" in written:
         table = written["default-budget"]
         inside = draft.inside("default-budget")
-        values["default_budget"] = read_budget(inside, table, "default-budget", "default", values["tolerance"])
+        default = read_budget(inside, table, "default-budget", "default", values["tolerance"])
+        values["budgets"] = (*values["budgets"], default)
     return values

@@ -27,19 +27,20 @@ DEFAULTS = {
     "tolerance": {},
     "report": (),
     "budgets": (),
-    "default_budget": None,
 }
 
 
 def test_settings_has_a_field_for_every_option() -> None:
     about = {"rootdir", "pyproject", "origins"}
-    assert [each.name for each in fields(Settings) if each.name not in about] == [each.attribute for each in OPTIONS]
+    # The default budget is one of the budgets.
+    options = [each.attribute for each in OPTIONS if each.name != "default-budget"]
+    assert [each.name for each in fields(Settings) if each.name not in about] == options
 
 
 def test_without_a_file_everything_has_its_default(tmp_path: Path) -> None:
     settings = load_settings(tmp_path, {})
     assert {name: getattr(settings, name) for name in DEFAULTS} == DEFAULTS
-    assert (settings.pyproject, settings.rootdir, settings.declared) == (None, tmp_path, ())
+    assert (settings.pyproject, settings.rootdir) == (None, tmp_path)
     assert {str(settings.origin(each.name)) for each in OPTIONS} == {"default"}
 
 
@@ -96,15 +97,14 @@ def test_budgets_of_pyproject_are_kept_in_order(load: Load) -> None:
         "tests/a*" = { flops = "1 GFLOP" }
         """
     )
-    found = [(each.pattern, each.rank, str(each.origin)) for each in settings.declared]
+    found = [(each.pattern, each.rank, str(each.origin)) for each in settings.budgets]
     assert found == [
         ("tests/b.py::test_b", "exact", "pyproject.toml:3"),
         ("tests/a*", "glob", "pyproject.toml:6"),
         ("default-budget", "default", "pyproject.toml:1"),
     ]
-    assert len(settings.budgets) == 2
-    assert settings.default_budget is settings.declared[-1]
     assert str(settings.origin("budgets")) == "pyproject.toml:3"
+    assert str(settings.origin("default-budget")) == "pyproject.toml:1"
 
 
 @pytest.mark.parametrize(
