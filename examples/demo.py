@@ -29,7 +29,7 @@ def guard(*options: str) -> tuple[int, list[tuple[str, str]]]:
 def main() -> int:
     print("1. GPT-2 124M, 1024 tokens, within its budget: this passes.\n", flush=True)
     within = guard()
-    print("\n2. Somebody switches gradient checkpointing on, and the budget is broken: this fails.\n", flush=True)
+    print("\n2. Somebody switches activation checkpointing on, and the budget is broken: this fails.\n", flush=True)
     over = guard("--over")
     if within == (0, []) and over == (1, BROKEN):
         print("\nBoth runs ended as they should: the first passed, the second failed on its FLOP budget.")

@@ -7,7 +7,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--over",
         action="store_true",
-        help="break one budget on purpose: gradient checkpointing, which pays for memory with FLOPs",
+        help="break one budget on purpose: activation checkpointing, which pays for memory with FLOPs",
     )
 
 
