@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pytest_flopguard.core.measurement import FlopTally, MemoryPeak
+from pytest_flopguard.core.measurement import PHASES, FlopTally, MemoryPeak
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit, format_amount
 from pytest_flopguard.core.verdict import Finding
@@ -39,8 +39,10 @@ def render(record: Record, *, verbosity: int) -> str:
     if seen.flops is not None and any(each.code == "unknown-op" for each in failing):
         undecided = [each.expectation.origin for each in failing if each.code == "unknown-op" and _is_budget(each)]
         blocks.append(["Ops without a formula", *unknown_op_lines(seen.flops.unknown_ops, undecided)])
-    ways = [f"  {line}" for each in _once(failing) for line in ways_out(each)]
-    blocks.append(["Ways out", *ways] if ways else [])
+    ways = [(each, list(ways_out(each))) for each in _once(failing)]
+    for each, lines in ways:
+        title = "Ways out" if len(ways) == 1 else f"Ways out for {quantity_name(each.expectation.quantity)}"
+        blocks.append([title, *(f"  {line}" for line in lines)] if lines else [])
     if verbosity > 1:
         blocks.append(["Everything measured", *details(record)])
     blocks.append([f"{code}: {DOCS}#{code}" for code in dict.fromkeys(each.code for each in failing)])
@@ -92,7 +94,11 @@ def _modules(tally: FlopTally, failing: Iterable[Finding]) -> Iterator[str]:
     quantity = quantities.pop() if len(quantities) == 1 else "flops"
     costs = module_costs(tally, phase_of(quantity))
     whole = sum(costs.values())
-    yield f"What costs most, of {format_amount(whole, Unit.FLOP)} ({quantity_name(quantity)})"
+    if quantity == "flops":
+        yield f"What costs most, of {format_amount(whole, Unit.FLOP)}"
+        yield from _phases(tally)
+    else:
+        yield f"What costs most, of {format_amount(whole, Unit.FLOP)} ({quantity_name(quantity)})"
     rows = folded(costs)
     for each in rows[:_TOP]:
         times = f"  x{each.modules}" if each.modules > 1 else ""
@@ -102,6 +108,13 @@ def _modules(tally: FlopTally, failing: Iterable[Finding]) -> Iterator[str]:
         amount = format_amount(rest, Unit.FLOP)
         more = sum(each.modules for each in rows[_TOP:])
         yield f"  {percent(rest, whole):>7}  {amount:>13}  in {more} more modules (-vv shows them)"
+
+
+def _phases(tally: FlopTally) -> Iterator[str]:
+    found = {phase: sum(module_costs(tally, phase).values()) for phase in PHASES}
+    shown = [f"{phase} {format_amount(flops, Unit.FLOP)}" for phase, flops in found.items() if flops]
+    if len(shown) > 1:
+        yield f"  {', '.join(shown)}"
 
 
 def _categories(peak: MemoryPeak) -> Iterator[str]:

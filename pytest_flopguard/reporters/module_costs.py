@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -39,11 +40,11 @@ def folded(costs: dict[str, int]) -> list[ModuleCost]:
 
     Layers of unequal cost stay apart: the odd one out is what a reader looks for.
     """
-    rows = {(*path.split("."),): (flops, 1) for path, flops in costs.items()}
+    rows = {_parts(path): (flops, 1) for path, flops in costs.items()}
     deepest = max((len(parts) for parts in rows), default=0)
     for position in reversed(range(deepest)):
         rows = _fold_at(position, rows)
-    found = [ModuleCost(path=".".join(parts) or OUTSIDE, modules=n, flops=sum_) for parts, (sum_, n) in rows.items()]
+    found = [ModuleCost(path="".join(parts) or OUTSIDE, modules=n, flops=sum_) for parts, (sum_, n) in rows.items()]
     return sorted(found, key=lambda each: (-each.flops, each.path))
 
 
@@ -69,7 +70,12 @@ def _fold_at(position: int, rows: _Rows) -> _Rows:
 
 def _in_layer_order(path: str) -> list[tuple[int, str]]:
     # "h.2" before "h.10".
-    return [(int(part), "") if _is_number(part) else (-1, part) for part in path.split(".")]
+    return [(int(part), "") if _is_number(part) else (-1, part) for part in _parts(path)]
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    # "h.2.mlp" and, for the second of several models of a class, "Encoder#2.mlp"; the separators are parts too.
+    return tuple(re.split(r"([.#])", path))
 
 
 def _is_number(part: str) -> bool:

@@ -129,6 +129,13 @@ def test_a_phase_shows_the_modules_of_that_phase(build: SimpleNamespace) -> None
     assert "What costs most, of 400 FLOP (backward FLOPs)\n   75.00%       300 FLOP  dear_backward\n" in text
 
 
+def test_a_total_tells_its_phases(build: SimpleNamespace) -> None:
+    counts = [build.counted("aten.mm", "a", 100), build.counted("aten.mm", "a", 50, "recompute")]
+    limit = build.limit("flops", "149 FLOP", "t.py:1")
+    text = render(build.record("t.py::t", Measurement(flops=build.tally(counts)), limit), verbosity=0)
+    assert "What costs most, of 150 FLOP\n  forward 100 FLOP, recompute 50 FLOP\n  100.00%       150 FLOP  a\n" in text
+
+
 def test_only_the_dearest_ten_are_told(build: SimpleNamespace) -> None:
     # 12 modules of 1..12 FLOPs, 78 in all: the ten dearest leave 1 + 2 = 3 FLOPs, 3.846 %.
     counts = [build.counted("aten.mm", f"part_{'abcdefghijkl'[i]}", i + 1) for i in range(12)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pytest_flopguard.reporters.module_costs import OUTSIDE, ModuleCost, folded, module_costs, phase_of
 
-PART = st.sampled_from(["h", "mlp", "0", "1", "2", "10", "03"])
+PART = st.sampled_from(["h", "mlp", "mlp#2", "mlp#3", "0", "1", "2", "10", "03"])
 PATHS = st.lists(PART, min_size=1, max_size=4).map(".".join)
 
 
@@ -37,6 +37,11 @@ def test_layers_of_unequal_cost_stay_apart() -> None:
 def test_gaps_and_two_numbers_in_a_path() -> None:
     experts = {f"layers.{i}.experts.{j}.w": 5 for i in (0, 1, 3) for j in range(4)}
     assert folded(experts) == [cost("layers.0-1,3.experts.0-3.w", 12, 60)]
+
+
+def test_models_that_are_told_apart_by_a_number_fold_too() -> None:
+    copies = {"Mlp.c_fc": 5, "Mlp#2.c_fc": 5, "Mlp#3.c_fc": 5, "Mlp#4.c_fc": 6}
+    assert folded(copies) == [cost("Mlp#2-3.c_fc", 2, 10), cost("Mlp#4.c_fc", 1, 6), cost("Mlp.c_fc", 1, 5)]
 
 
 def test_a_range_never_names_a_module_that_is_not_there() -> None:
