@@ -30,8 +30,7 @@ def run(tmp_path: Path) -> Run:
 
 def loaded_after(code: str, folder: Path) -> set[str]:
     """Run Python code in a fresh process and return which heavy packages it loaded."""
-    script = f"{code}\nimport sys; print('\\n' + ' '.join(sorted({HEAVY!r} & sys.modules.keys())))"
-    script = script.replace(repr(HEAVY), repr(set(HEAVY)))
+    script = f"{code}\nimport sys; print(); print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines()[-1].split())
 
@@ -87,9 +86,8 @@ def test_wrong_usage_exits_2_without_a_traceback(run: Run, arguments: list[str],
 def test_help_lists_the_commands_and_exit_codes(run: Run) -> None:
     done = run("--help")
     assert done.returncode == 0
-    assert [
-        name for name in ("report", "formulas", "explain", "Exit codes: 0", "--version") if name not in done.stdout
-    ] == []
+    wanted = ("report", "formulas", "explain", "--version", "Exit codes: 0")
+    assert [each for each in wanted if each not in done.stdout] == []
 
 
 @pytest.mark.parametrize(("flags", "verbosity"), [([], 0), (["-q"], -1), (["-v"], 1), (["-vv"], 2), (["-v", "-v"], 2)])
@@ -133,14 +131,13 @@ def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
     [
         ("aten.mm", ["aten.mm"]),
         ("addbmm", ["aten.addbmm"]),
-        ("aten.?mm", ["aten.bmm", "aten.mm"]),
+        ("aten.?mm", ["aten.bmm"]),
     ],
 )
 def test_formulas_by_name_part_or_glob(pattern: str, ops: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["formulas", pattern]) == 0
     rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]]
-    assert [op for op in ops if op not in rows] == []
-    assert [row for row in rows if pattern.strip("*?").replace("aten.?", "") not in row] == []
+    assert rows == ops
 
 
 def test_formulas_tell_kind_place_and_the_first_line(capsys: pytest.CaptureFixture[str]) -> None:
