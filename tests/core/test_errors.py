@@ -24,8 +24,8 @@ PARTS = ("**Means.**", "**Example.**", "**Do.**")
 
 
 def sections(markdown: str) -> dict[str, str]:
-    """Split a page at its ``## code`` headings."""
-    parts = re.split(r"^## `?([\w-]+)`?$", markdown, flags=re.MULTILINE)
+    """Split a page at its ``### code`` headings."""
+    parts = re.split(r"^### ([\w-]+)$", markdown, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -68,8 +68,8 @@ def test_sections_stand_in_the_order_of_the_messages() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("## over-budget", "## over-budgets", ["over-budget: no section", "over-budgets: no such message"]),
-        ("## bad-toml", "## bad-toml\n\n## bad-tomls", ["bad-tomls: no such message"]),
+        ("### over-budget", "### over-budgets", ["over-budget: no section", "over-budgets: no such message"]),
+        ("### bad-toml", "### bad-toml\n\n### bad-tomls", ["bad-tomls: no such message"]),
         ("over the limit of", "beyond the limit of", ["over-budget: no example is what the message prints"]),
         ("[over-budget]", "[overbudget]", ["over-budget: no example is what the message prints"]),
     ],
