@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import tokenize
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,6 +15,7 @@ from pytest_flopguard.core.expectation import Origin
 
 MARKER = "flop_budget"
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+_Literals = frozenset[tuple[str, str]]
 _Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
@@ -40,9 +42,12 @@ class _Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Module:
-    source: str
+    """A parsed test file: the calls whose arguments are all literal by these arguments, and the others."""
+
+    lines: tuple[bytes, ...]
     tree: ast.Module
-    calls: tuple[_Call, ...]
+    literal: Mapping[_Literals, Sequence[_Call]]
+    computed: Sequence[_Call]
 
 
 def marker_origin(
@@ -65,7 +70,7 @@ def marker_origin(
     wanted = {name: repr(value) for name, value in kwargs.items()}
     best: ast.expr | None = None
     best_score = (False, False, 0, 0)
-    for call in module.calls:
+    for call in (*module.literal.get(frozenset(wanted.items()), ()), *module.computed):
         if not _may_give(call, wanted):
             continue
         near, proven = nearness.get(id(call.node), 0), len(call.literals) == len(wanted)
@@ -77,8 +82,8 @@ def marker_origin(
         return MarkerOrigin(origin=Origin(path=path, line=own_line or line))
     keywords = best.keywords if isinstance(best, ast.Call) else []
     return MarkerOrigin(
-        origin=_place(best, path, module.source),
-        keywords={each.arg: _place(each, path, module.source) for each in keywords if each.arg is not None},
+        origin=_place(best, path, module.lines),
+        keywords={each.arg: _place(each, path, module.lines) for each in keywords if each.arg is not None},
     )
 
 
@@ -102,13 +107,23 @@ def _read(file: Path, changed: int) -> _Module | None:
     try:
         with tokenize.open(file) as stream:
             source = stream.read()
-        tree = ast.parse(source)
+        # What the compiler has to say of the file was said when pytest imported it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source)
     except (OSError, SyntaxError, ValueError):
         return None
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.expr) and _is_marker(node)]
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
-    calls = [_call(node) for node in nodes if id(node) not in called]
-    return _Module(source=source, tree=tree, calls=tuple(sorted(calls, key=lambda call: call.node.lineno)))
+    literal: dict[_Literals, list[_Call]] = {}
+    computed: list[_Call] = []
+    for node in sorted(nodes, key=lambda node: node.lineno):
+        if id(node) not in called:
+            call = _call(node)
+            is_literal = call.names == call.literals.keys()
+            (literal.setdefault(frozenset(call.literals.items()), []) if is_literal else computed).append(call)
+    lines = tuple(source.encode("utf-8").split(b"\n"))
+    return _Module(lines=lines, tree=tree, literal=literal, computed=computed)
 
 
 def _is_marker(node: ast.expr) -> bool:
@@ -184,5 +199,10 @@ def _pytestmarks(body: Sequence[ast.stmt]) -> Iterator[ast.AST]:
             yield node
 
 
-def _place(node: ast.expr | ast.keyword, path: str, source: str) -> Origin:
-    return Origin(path=path, line=node.lineno, text=" ".join((ast.get_source_segment(source, node) or "").split()))
+def _place(node: ast.expr | ast.keyword, path: str, lines: Sequence[bytes]) -> Origin:
+    # ast counts columns in bytes of UTF-8. Its own get_source_segment splits the whole file each time.
+    segment = list(lines[node.lineno - 1 : node.end_lineno])
+    segment[-1] = segment[-1][: node.end_col_offset]
+    segment[0] = segment[0][node.col_offset :]
+    text = b" ".join(segment).decode("utf-8")
+    return Origin(path=path, line=node.lineno, text=" ".join(text.split()))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import cache, lru_cache
 
 from pytest_flopguard.budgets.declared import Budget
 from pytest_flopguard.budgets.tolerances import QUANTITIES
@@ -73,12 +75,20 @@ def covers(budget: Budget, nodeid: str) -> bool:
     """
     if budget.rank == "default":
         return True
+    bare = without_parameters(nodeid)
     if budget.rank == "exact":
-        return budget.pattern in (nodeid, without_parameters(nodeid))
-    glob = budget.pattern.replace("[", "[[]")
-    return fnmatchcase(nodeid, glob) or fnmatchcase(without_parameters(nodeid), glob)
+        return budget.pattern in (nodeid, bare)
+    glob = _glob(budget.pattern)
+    return bool(glob.match(nodeid) or (bare != nodeid and glob.match(bare)))
 
 
+@cache
+def _glob(pattern: str) -> re.Pattern[str]:
+    # The cache of fnmatch itself is smaller than a project may have budgets.
+    return re.compile(translate(pattern.replace("[", "[[]")))
+
+
+@lru_cache(maxsize=1024)
 def without_parameters(nodeid: str) -> str:
     """Turn ``"tests/t.py::test_f[a]"`` into ``"tests/t.py::test_f"``; parameters may hold ``::`` and brackets."""
     file, colons, name = nodeid.partition("::")

@@ -67,13 +67,18 @@ def _statements(text: str, parse: Parse) -> Iterator[tuple[Statement, dict[str, 
         tree = _parsed("\n".join(lines[start:end]), parse)
         while tree is None and end < len(lines):
             end += 1
-            # Only these can close a value of several lines; other lines are not worth a parse.
-            if any(mark in lines[end - 1] for mark in ("]", "}", '"""', "'''")):
+            if _may_close(lines[end - 1]):
                 tree = _parsed("\n".join(lines[start:end]), parse)
         if tree:
             source = _without_comment("\n".join(lines[start:end]), tree, parse)
             yield Statement(start + 1, " ".join(source.split())), tree
         start = end
+
+
+def _may_close(line: str) -> bool:
+    """Whether a value of several lines may end here, a comment aside; other lines are not worth a parse."""
+    ends = [len(line), *(position for position, character in enumerate(line) if character == "#")]
+    return any(line[:end].rstrip().endswith(("]", "}", '"""', "'''")) for end in ends)
 
 
 def _parsed(text: str, parse: Parse) -> dict[str, Any] | None:

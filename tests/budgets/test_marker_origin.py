@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -223,3 +224,10 @@ def test_a_file_that_changed_is_read_again(find: Find, tmp_path: Path) -> None:
     # A clock too coarse to tell the two files apart would make this test mean nothing.
     assert (tmp_path / "tests" / "test_x.py").stat().st_mtime_ns != before
     assert where.origin.line == 2
+
+
+def test_a_file_that_the_compiler_warns_of_is_read_all_the_same(find: Find) -> None:
+    text = 'PATTERN = "\\d"\n@flop_budget(flops=1)\ndef test_f(): pass\n'
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert find(text, "test_f", {"flops": 1}).origin.line == 2
