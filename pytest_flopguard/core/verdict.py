@@ -102,14 +102,14 @@ def _judge_memory(measurement: Measurement, quantity: Quantity, limits: Sequence
 
 
 def _absent(measurement: Measurement, expectation: Expectation) -> Finding:
-    for device, reason in measurement.unavailable.items():
-        if expectation.device is not None and matches_device(device, expectation.device.split(":")[0]):
-            return Finding(
-                expectation=expectation, observed=None, status="undecided", code="device-absent", reason=reason
-            )
-    if not measurement.memory:
+    kind = (expectation.device or "").partition(":")[0]
+    reason = measurement.unavailable.get(kind, "")
+    # Every run has a CPU: what cannot be measured there is decided by no other run.
+    if reason and kind == "cpu":
+        return _not_measured(expectation, reason)
+    if not reason and not measurement.memory:
         return _not_measured(expectation, measurement.unavailable.get("memory", "no tensor was allocated"))
-    return Finding(expectation=expectation, observed=None, status="undecided", code="device-absent")
+    return Finding(expectation=expectation, observed=None, status="undecided", code="device-absent", reason=reason)
 
 
 def _bytes(peak: MemoryPeak, quantity: Quantity) -> int:

@@ -207,6 +207,12 @@ def test_an_absent_device_keeps_the_reason_why_it_is(key: str) -> None:
     assert (finding.code, finding.reason, finding.fails) == ("device-absent", "no CUDA driver", False)
 
 
+def test_the_cpu_is_never_absent() -> None:
+    measurement = Measurement(memory=(peak("cuda:sm90"),), unavailable={"cpu": "needs the dispatch engine"})
+    finding = only(measurement, limit("peak_memory", high=1, device="cpu"))
+    assert (finding.code, finding.reason, finding.fails) == ("not-measured", "needs the dispatch engine", True)
+
+
 def test_without_expectations_nothing_is_found() -> None:
     assert judge(MEASURED, []) == ()
 
