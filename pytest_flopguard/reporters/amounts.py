@@ -59,7 +59,6 @@ def _candidates(value: int, unit: Unit, step: Decimal) -> Iterator[str]:
     text = format_amount(value, unit)
     yield text
     number, _, name = text.partition(" ")
-    if "." in number or name not in ("", unit.value):
-        yield f"{Decimal(number) + step} {name}"
+    yield f"{Decimal(number) + step} {name}"
     # Past the digits of a float one step does not reach; the number itself always does.
     yield f"{value} {unit.value}".rstrip()

@@ -10,7 +10,7 @@ from pytest_flopguard.core.units import Unit, format_amount
 from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.reporters.amounts import exact, percent, quantity_name
 from pytest_flopguard.reporters.details import details
-from pytest_flopguard.reporters.finding_text import bound, sentence, tightest_first
+from pytest_flopguard.reporters.finding_text import bound, place, sentence, tightest_first
 from pytest_flopguard.reporters.module_costs import folded, module_costs, phase_of
 from pytest_flopguard.reporters.unknown_ops import unknown_op_lines
 from pytest_flopguard.reporters.ways_out import ways_out
@@ -29,7 +29,7 @@ def render(record: Record, *, verbosity: int) -> str:
     failing = [each for each in findings if each.fails] or [each for each in findings if _warns(each)]
     seen = record.measurement
     if verbosity < 0:
-        return "; ".join(f"{_told(record, each)} {each.expectation.origin}" for each in _once(failing))
+        return "; ".join(f"{_told(record, each)} {place(each)}" for each in _once(failing))
     blocks = [list(_head(record, each)) for each in _once(failing)]
     if seen.flops is not None and any(_is_broken(each, Unit.FLOP) for each in failing):
         blocks.append(list(_modules(seen.flops, failing)))
@@ -39,7 +39,7 @@ def render(record: Record, *, verbosity: int) -> str:
     if seen.flops is not None and any(each.code == "unknown-op" for each in failing):
         undecided = [each.expectation.origin for each in failing if each.code == "unknown-op" and _is_budget(each)]
         blocks.append(["Ops without a formula", *unknown_op_lines(seen.flops.unknown_ops, undecided)])
-    ways = [(each, list(ways_out(each))) for each in _once(failing)]
+    ways = [(each, list(ways_out(each, seen))) for each in _once(failing)]
     for each, lines in ways:
         title = "Ways out" if len(ways) == 1 else f"Ways out for {quantity_name(each.expectation.quantity)}"
         blocks.append([title, *(f"  {line}" for line in lines)] if lines else [])
@@ -80,7 +80,8 @@ def _head(record: Record, finding: Finding) -> Iterator[str]:
         rows.append(("under by" if finding.code == "under-budget" else "over by", abs(rows[0][1] - rows[1][1])))
     width = max((len(exact(amount, wanted.unit)) for _, amount in rows), default=0)
     yield from (f"  {name:<8}  {exact(amount, wanted.unit):>{width}}" for name, amount in rows)
-    yield f"  {'written':<8}  {wanted.origin}  {wanted.origin.text}".rstrip()
+    word = "setting" if wanted.source == "setting" else "written"
+    yield f"  {word:<8}  {place(finding)}  {wanted.origin.text}".rstrip()
 
 
 def _told(record: Record, finding: Finding) -> str:
@@ -119,8 +120,8 @@ def _phases(tally: FlopTally) -> Iterator[str]:
 
 def _categories(peak: MemoryPeak) -> Iterator[str]:
     yield f"What {peak.device} held at its peak of {format_amount(peak.peak_bytes, Unit.BYTE)}"
-    for name, size in sorted(peak.by_category.items(), key=lambda pair: -pair[1]):
-        share = percent(size, peak.peak_bytes)
-        yield f"  {share:>7}  {format_amount(size, Unit.BYTE):>13}  {name.replace('_', ' ')}"
-    start = format_amount(peak.start_bytes, Unit.BYTE)
-    yield f"  {percent(peak.start_bytes, peak.peak_bytes):>7}  {start:>13}  already there at the start"
+    parts = sorted(peak.by_category.items(), key=lambda pair: -pair[1])
+    for name, size in [*parts, ("already there at the start", peak.start_bytes)]:
+        if size:
+            share = percent(size, peak.peak_bytes)
+            yield f"  {share:>7}  {format_amount(size, Unit.BYTE):>13}  {name.replace('_', ' ')}"

@@ -68,6 +68,12 @@ def used_text(finding: Finding) -> str:
     return "-" if value is None or finding.observed is None else used(finding.observed, value)
 
 
+def place(finding: Finding) -> str:
+    """Return where the limit is written; a rule of the house is named by its setting."""
+    origin = finding.expectation.origin
+    return f"unknown-ops, {origin}" if finding.expectation.quantity == "unknown_ops" else str(origin)
+
+
 def sentence(finding: Finding, measurement: Measurement) -> str:
     """Tell a finding in one sentence that ends with its code."""
     wanted, value = finding.expectation, bound(finding)
@@ -82,7 +88,7 @@ def sentence(finding: Finding, measurement: Measurement) -> str:
         return message("not-measured", quantity=subject, reason=finding.reason or "nothing was observed")
     if finding.code == "cross-check":
         return _disagreement(finding, measurement, finding.observed, value)
-    least = "at least " if _is_lower_bound(finding, measurement) else ""
+    least = "at least " if is_lower_bound(finding, measurement) else ""
     excess = abs(finding.observed - value)
     return message(
         finding.code,
@@ -93,16 +99,17 @@ def sentence(finding: Finding, measurement: Measurement) -> str:
     )
 
 
-def _use(finding: Finding) -> Fraction:
-    value = bound(finding)
-    return Fraction(finding.observed, value) if value and finding.observed is not None else Fraction(0)
-
-
-def _is_lower_bound(finding: Finding, measurement: Measurement) -> bool:
+def is_lower_bound(finding: Finding, measurement: Measurement) -> bool:
+    """Whether the observed FLOPs are only what is known of them: an op without a formula ran too."""
     if measurement.flops is None or not finding.expectation.quantity.endswith("flops"):
         return False
     phase = phase_of(finding.expectation.quantity)
     return any(phase in (None, each.phase) for each in measurement.flops.unknown_ops)
+
+
+def _use(finding: Finding) -> Fraction:
+    value = bound(finding)
+    return Fraction(finding.observed, value) if value and finding.observed is not None else Fraction(0)
 
 
 def _unknown(finding: Finding, measurement: Measurement) -> str:

@@ -9,7 +9,7 @@ from textwrap import wrap
 
 from pytest_flopguard.core.record import Record, RunReport
 from pytest_flopguard.reporters.details import details
-from pytest_flopguard.reporters.finding_text import budget_findings, sentence, verdict
+from pytest_flopguard.reporters.finding_text import budget_findings, place, sentence, verdict
 from pytest_flopguard.reporters.record_cells import file_and_name
 from pytest_flopguard.reporters.record_table import record_table
 from pytest_flopguard.reporters.table import shorten
@@ -53,7 +53,7 @@ def _failing(run: RunReport) -> Iterator[str]:
     for record in run.records:
         if record.outcome in ("failed", "undecided"):
             first = budget_findings(record)[0]
-            yield f"{verdict(first)} {title(record)}: {sentence(first, record.measurement)} {first.expectation.origin}"
+            yield f"{verdict(first)} {title(record)}: {sentence(first, record.measurement)} {place(first)}"
 
 
 def _reasons(run: RunReport, width: int) -> Iterator[str]:

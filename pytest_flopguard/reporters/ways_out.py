@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from pytest_flopguard.core.measurement import Measurement
 from pytest_flopguard.core.units import AmountError, Unit, parse_amount
 from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.reporters.amounts import quantity_name, rounded_down, rounded_up
-from pytest_flopguard.reporters.finding_text import bound
+from pytest_flopguard.reporters.finding_text import bound, is_lower_bound
 
 _AMOUNT = re.compile(r"\"[^\"]*\"|'[^']*'|(?<![\w.])[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![\w.])")
 
@@ -19,7 +20,7 @@ _CURES = {
 }
 
 
-def ways_out(finding: Finding) -> Iterator[str]:
+def ways_out(finding: Finding, measurement: Measurement) -> Iterator[str]:
     """Yield one line per way: first the cause, then the exception, then the limit itself."""
     name, origin = quantity_name(finding.expectation.quantity), finding.expectation.origin
     if finding.code == "unknown-op":
@@ -34,8 +35,9 @@ def ways_out(finding: Finding) -> Iterator[str]:
         return
     under = finding.code == "under-budget"
     yield f"fix     {'find what is missing' if under else _CURES[finding.expectation.unit]}"
-    yield f'accept  mark the test xfail(strict=True, reason="..."), or let it warn: severity = "warn" at {origin}'
-    yield f"{'lower ' if under else 'raise '}  at {origin} write {_moved(finding, finding.observed)}"
+    yield f'accept  xfail(strict=True, reason="...") on the test, or severity = "warn" at {origin}'
+    more = ", or more: ops without a formula add to it" if is_lower_bound(finding, measurement) else ""
+    yield f"{'lower ' if under else 'raise '}  at {origin} write {_moved(finding, finding.observed)}{more}"
 
 
 def _moved(finding: Finding, observed: int) -> str:

@@ -206,6 +206,7 @@ def test_a_lower_bound_that_breaks_a_limit_says_at_least(build: SimpleNamespace)
     seen = Measurement(flops=build.tally([build.counted("aten.mm", "a", 3_000_000_000)], build.fused_mlp()))
     text = render(build.record("t.py::t", seen, limit), verbosity=0)
     assert text.startswith("FLOPs: at least 3 GFLOP, over the limit of 1 GFLOP by 2 GFLOP (200.00%) [over-budget]")
+    assert 'write flops = "3 GFLOP", or more: ops without a formula add to it\n' in text
     assert text.endswith(
         "over-budget: docs/reference/messages.md#over-budget\nunknown-op: docs/reference/messages.md#unknown-op"
     )

@@ -56,6 +56,8 @@ def test_a_pasted_formula_takes_the_call_that_ran() -> None:
         ("my.op(float32[2], 'it, is', alpha=1)", "def op(a, b, *, alpha, out):"),
         # What cannot be read is left open, and Python accepts it.
         ("my.op(float32[2], ...", "def op(*args, out):"),
+        ("my.op([1, 2)", "def op(*args, out):"),
+        ("my.op('it)", "def op(*args, out):"),
         (f"my.op({', '.join(['1'] * 40)})", "def op(*args, out):"),
     ],
 )
