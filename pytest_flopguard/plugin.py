@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 _GUARD: pytest.StashKey[Guard | None] = pytest.StashKey()
 _UNGUARDED = pytest.StashKey[int]()
-_WORKER_KEY = "flopguard_unguarded"
+_PROBLEMS = pytest.StashKey[str]()
+# What xdist workers say at their end, beside the reports of their tests.
+_WORKER_UNGUARDED = "flopguard_unguarded"
+_WORKER_PROBLEMS = "flopguard_problems"
 _MARKER = (
     "flop_budget(*, flops, forward_flops, backward_flops, peak_memory, memory_growth, parameters, parameter_bytes, "
     "tolerance, severity): limits of this test, held by pytest --flop-budget"
@@ -111,7 +114,11 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     try:
         guard.plan(items, complete=not session.testsfailed)
     except UsageError as error:
-        raise _told(error) from error
+        if not hasattr(config, "workeroutput"):
+            raise _told(error) from error
+        # An error raised in a worker would reach nobody: run nothing, and let the controller tell it.
+        config.workeroutput[_WORKER_PROBLEMS] = str(_told(error))
+        items.clear()
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
@@ -170,8 +177,11 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """Take over what a worker could not say on a report: how many tests run unguarded."""
-    node.config.stash[_UNGUARDED] = getattr(node, "workeroutput", {}).get(_WORKER_KEY, 0)
+    """Take over what a worker could not say on a report."""
+    output = getattr(node, "workeroutput", {})  # a worker that crashed has none
+    node.config.stash[_UNGUARDED] = output.get(_WORKER_UNGUARDED, 0)
+    if _WORKER_PROBLEMS in output:
+        node.config.stash[_PROBLEMS] = output[_WORKER_PROBLEMS]
 
 
 @pytest.hookimpl(trylast=True)
@@ -179,8 +189,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the report files, whole or not at all."""
     config = session.config
     guard = config.stash[_GUARD]
+    if config.stash.get(_PROBLEMS, ""):
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
     if hasattr(config, "workeroutput"):
-        config.workeroutput[_WORKER_KEY] = config.stash.get(_UNGUARDED, 0)
+        config.workeroutput[_WORKER_UNGUARDED] = config.stash.get(_UNGUARDED, 0)
     elif guard is not None:
         guard.write_reports(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
 
@@ -193,6 +205,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         if config.stash.get(_UNGUARDED, 0) and config.pluginmanager.hasplugin("dsession"):
             terminalreporter.write_line(_off(config.stash[_UNGUARDED]))
         return
+    if _PROBLEMS in config.stash:
+        terminalreporter.write_line(f"ERROR: {config.stash[_PROBLEMS]}", red=True)
     text = guard.table(terminalreporter.verbosity, terminalreporter._tw.fullwidth)
     if text:
         terminalreporter.section("flopguard")

@@ -16,8 +16,10 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from pytest_flopguard.backends.base import CostModel
+from pytest_flopguard.backends.eager_stance import EagerStance
 from pytest_flopguard.backends.modules import ModuleTracker
 from pytest_flopguard.core.measurement import (
+    NO_FORMULA,
     Cost,
     FlopTally,
     Kind,
@@ -30,18 +32,20 @@ from pytest_flopguard.core.measurement import (
 from pytest_flopguard.core.tensors import TensorSpec
 
 _Signature = tuple[Any, ...]
+_DENSE = (torch.strided, torch._mkldnn)
 
 
 class _Op:
     """What is known of an op before any call: its name, kind, and how it is to be treated."""
 
-    __slots__ = ("calls", "decomposes", "kind", "makes_storage", "name")
+    __slots__ = ("calls", "decomposes", "foreign", "kind", "makes_storage", "name")
 
-    def __init__(self, name: str, kind: Kind, decomposes: bool, makes_storage: bool) -> None:
+    def __init__(self, name: str, kind: Kind, decomposes: bool, makes_storage: bool, foreign: bool) -> None:
         self.name = name
         self.kind = kind
         self.decomposes = decomposes
         self.makes_storage = makes_storage
+        self.foreign = foreign
         self.calls = 0
 
 
@@ -75,6 +79,12 @@ class OpWatch(TorchDispatchMode):
 
     supports_higher_order_operators = True
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # False spares each call torch's wrapper that hides the handler from torch.compile, and each process the
+        # import of torch._dynamo: nothing compiles under an EagerStance, so there is nothing to hide from.
+        return False
+
     def __init__(self, costs: CostModel) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.costs = costs
@@ -86,6 +96,7 @@ class OpWatch(TorchDispatchMode):
         self.sums: dict[_Place, _Sum] = {}
         self.unknown: dict[tuple[_Place, str, str], int] = {}
         self._cache: dict[_Signature, Cost] = {}
+        self._stance = EagerStance()
 
     def __enter__(self) -> OpWatch:
         # Counters start anew; what ops cost stays known.
@@ -93,6 +104,7 @@ class OpWatch(TorchDispatchMode):
         self.unknown.clear()
         for op in self.plain.values():
             op.calls = 0
+        self._stance.__enter__()
         self.modules.__enter__()
         super().__enter__()  # type: ignore[no-untyped-call]
         self.active = True
@@ -102,6 +114,7 @@ class OpWatch(TorchDispatchMode):
         self.active = False
         super().__exit__(*exc)  # type: ignore[no-untyped-call]
         self.modules.__exit__(*exc)
+        self._stance.__exit__(*exc)
 
     def _on_this_thread(self) -> bool:
         return any(mode is self for mode in _get_current_dispatch_mode_stack())
@@ -120,7 +133,7 @@ class OpWatch(TorchDispatchMode):
         if op.kind == "counted":
             self._count(op, func, args, kwargs, out)
         elif op.kind == "unknown":
-            self._note_unknown(op, _describe(op.name, args, kwargs), "no formula is registered for it")
+            self._note_unknown(op, _describe(op.name, args, kwargs), NO_FORMULA)
         else:
             op.calls += 1
         if self.storages is not None:
@@ -129,9 +142,11 @@ class OpWatch(TorchDispatchMode):
 
     def _count(self, op: _Op, func: OpOverload, args: Any, kwargs: Any, out: Any) -> None:
         try:
-            key = (func, _signature(args), _signature(kwargs.items()) if kwargs else None)
+            # What a foreign op returns may depend on values, and its formula may look at it.
+            results = _signature((out,)) if op.foreign else None
+            key = (func, _signature(args), _signature(kwargs.items()) if kwargs else None, results)
             cost = self._cache.get(key)
-        except TypeError:  # an unhashable argument: cost this call by itself
+        except (TypeError, RuntimeError):  # an unhashable argument, a tensor without one shape: cost this call alone
             key, cost = None, None
         if cost is None:
             cost = self._cost(op, args, kwargs, out)
@@ -272,28 +287,46 @@ class _NoShape(Exception):
 def _learn(func: Any, costs: CostModel) -> _Op:
     if isinstance(func, HigherOrderOperator):
         name = f"higher_order.{func.name()}"
-        return _Op(name, costs.kind(name, frozenset()), decomposes=False, makes_storage=True)
+        kind = costs.kind(name, frozenset())
+        return _Op(name, kind, decomposes=False, makes_storage=True, foreign=True)
     schema = func._schema
     name = schema.name.replace("::", ".")
-    traits = {str(tag).rpartition(".")[2] for tag in func.tags}
+    traits = _tags(func)
     if func.is_view:
         traits.add("view")
     if func.namespace == "aten" and not any("Tensor" in str(each.type) for each in schema.arguments):
         traits.add("factory")
     kind = costs.kind(name, frozenset(traits))
+    if kind == "unknown":
+        kind = costs.kind(name, _arithmetic(func))
     return _Op(
         name,
         kind,
         decomposes=kind == "unknown" and func._can_decompose(),
         makes_storage=any(each.alias_info is None for each in schema.returns),
+        foreign=func.namespace not in ("aten", "prims"),
     )
 
 
+def _tags(func: OpOverload) -> set[str]:
+    return {str(tag).rpartition(".")[2] for tag in func.tags}
+
+
+def _arithmetic(func: OpOverload) -> frozenset[str]:
+    """What the other overloads of an op, or of its out-of-place twin, say of its arithmetic: torch tags few of them."""
+    name = func._schema.name.partition("::")[2]
+    packets = [func._overloadpacket]
+    if name.endswith("_"):
+        packets.append(getattr(getattr(torch.ops, func.namespace), name[:-1], None))
+    siblings = [getattr(packet, each) for packet in packets if packet for each in packet.overloads()]
+    return frozenset({"pointwise", "reduction"} & {tag for each in siblings for tag in _tags(each)})
+
+
 def _signature(values: Any) -> _Signature:
-    """Return a hashable key of arguments: shape and dtype for tensors, the value itself for the rest."""
+    """Return a hashable key of arguments: shape, dtype and layout for tensors, the value itself for the rest."""
     return tuple(
         [
-            (value.shape, value.dtype)
+            (value.shape, value.dtype, value.layout)
             if isinstance(value, torch.Tensor)
             else _signature(value)
             if isinstance(value, (list, tuple))
@@ -315,6 +348,8 @@ def _specs(value: Any) -> Any:
 def _spec(tensor: torch.Tensor) -> TensorSpec:
     if tensor.is_nested:
         raise _NoShape("a nested tensor's shape is not one shape")
+    if tensor.layout not in _DENSE:
+        raise _NoShape(f"the FLOPs of a {str(tensor.layout).removeprefix('torch.')} tensor depend on its values")
     shape = tuple(tensor.shape)
     if any(type(size) is not int for size in shape):
         raise _NoShape(f"the shape {shape} is symbolic")

@@ -25,6 +25,7 @@ _running_node: Callable[[], Any] = torch._C._current_autograd_node  # None outsi
 _LIFT = torch.ops.aten.lift_fresh.default  # torch.tensor([...]) makes its storage out of sight and shows it here
 _GRADIENTS = {torch.ops.aten.detach.default, torch.ops.aten.clone.default}  # how AccumulateGrad takes a gradient
 _RESIZES = {torch.ops.aten.resize_.default, torch.ops.aten.set_.source_Storage_storage_offset}
+_WITH_STORAGE = {torch.Tensor, nn.Parameter, FakeTensor}
 _BEFORE = -1
 
 
@@ -131,13 +132,21 @@ class LiveStorage:
             self._birth(out, "inputs")
             return
         had_tensor = False
-        for tensor in _tensors((args, tuple(kwargs.values())) if kwargs else args):
-            had_tensor = True
-            self._find(tensor)
+        for value in (*args, *kwargs.values()) if kwargs else args:
+            if isinstance(value, torch.Tensor):
+                had_tensor = True
+                self._find(value)
+            elif isinstance(value, (list, tuple)):
+                for tensor in _tensors(value):
+                    had_tensor = True
+                    self._find(tensor)
         if makes_storage:
             category = self._category(had_tensor)
-            for tensor in (out,) if isinstance(out, torch.Tensor) else _tensors(out):
-                self._birth(tensor, category)
+            if isinstance(out, torch.Tensor):
+                self._birth(out, category)
+            else:
+                for tensor in _tensors(out):
+                    self._birth(tensor, category)
         elif func in _RESIZES:
             self._resize(args[0])
         if func in _GRADIENTS and isinstance(out, torch.Tensor):
@@ -157,10 +166,15 @@ class LiveStorage:
         return "activations" if had_tensor else "inputs"
 
     def _storage(self, tensor: torch.Tensor) -> torch.UntypedStorage | None:
-        if tensor.layout is not torch.strided or tensor.is_nested or is_traceable_wrapper_subclass(tensor):
-            self._opaque.add(type(tensor).__name__ if tensor.layout is torch.strided else str(tensor.layout))
+        """Return the tensor's storage; None, and remembered, where it has none that can be followed."""
+        if type(tensor) not in _WITH_STORAGE and is_traceable_wrapper_subclass(tensor):
+            self._opaque.add(type(tensor).__name__)
             return None
-        return tensor.untyped_storage()
+        try:
+            return tensor.untyped_storage()
+        except NotImplementedError:  # sparse and other layouts keep their data in several tensors
+            self._opaque.add(str(tensor.layout))
+            return None
 
     def _find(self, tensor: torch.Tensor) -> _Live | None:
         """Return the entry of a tensor's storage; one that was never seen has been there from the start."""
