@@ -32,7 +32,7 @@ from pytest_flopguard.core.measurement import (
 from pytest_flopguard.core.tensors import TensorSpec
 
 _Signature = tuple[Any, ...]
-_DENSE = (torch.strided, torch._mkldnn)
+_DENSE = (torch.strided, torch._mkldnn)  # type: ignore[attr-defined]
 
 
 class _Op:
@@ -315,10 +315,11 @@ def _tags(func: OpOverload) -> set[str]:
 def _arithmetic(func: OpOverload) -> frozenset[str]:
     """What the other overloads of an op, or of its out-of-place twin, say of its arithmetic: torch tags few of them."""
     name = func._schema.name.partition("::")[2]
-    packets = [func._overloadpacket]
-    if name.endswith("_"):
-        packets.append(getattr(getattr(torch.ops, func.namespace), name[:-1], None))
-    siblings = [getattr(packet, each) for packet in packets if packet for each in packet.overloads()]
+    space = getattr(torch.ops, func.namespace)
+    names = [name, name[:-1]] if name.endswith("_") and hasattr(space, name[:-1]) else [name]
+    siblings = [
+        getattr(getattr(space, each), overload) for each in names for overload in getattr(space, each).overloads()
+    ]
     return frozenset({"pointwise", "reduction"} & {tag for each in siblings for tag in _tags(each)})
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from threading import get_ident
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -61,6 +61,13 @@ class _Root:
         }
 
 
+class _Step(NamedTuple):
+    """A running optimizer step: whether it was given a closure, and the backward that it runs in (-1 outside)."""
+
+    has_closure: bool
+    backward: int
+
+
 class ModuleTracker:
     """The stack of running modules, the owner of each autograd node, and the current phase.
 
@@ -91,7 +98,7 @@ class ModuleTracker:
         self._owners: dict[int, tuple[list[int], list[str]]] = {}
         self._recomputed_in: dict[int, int] = {}
         self._home = get_ident()
-        self._steps = 0
+        self._steps: list[_Step] = []
 
     def __enter__(self) -> ModuleTracker:
         self._clear()
@@ -116,13 +123,13 @@ class ModuleTracker:
 
     @property
     def stepping(self) -> bool:
-        """Whether an optimizer step is running."""
-        return self._steps > 0
+        """Whether an optimizer step is running, other than the closure that it was given."""
+        return bool(self._steps) and not (self._steps[-1].has_closure and torch.is_grad_enabled())
 
     def begin(self) -> int:
         """Open a region; its mark is how many calls of outermost modules came before."""
         if not self._stack:
-            self._steps = 0  # a step that raised has not said that it ended
+            self._steps.clear()  # a step that raised has not said that it ended
         return len(self._ran)
 
     def roots(self) -> Iterator[nn.Module]:
@@ -145,18 +152,21 @@ class ModuleTracker:
         """Return the module path and phase of the op call that is being dispatched."""
         node = _running_node()
         if node is None:
-            if self._steps and not self._stack:
+            if self._steps and not self._stack and self.stepping:
                 return "", "optimizer"
             return self._current, "forward"
-        if torch.is_grad_enabled() and self._recomputing():
+        # Forward code that runs again in backward shows itself by a module entered inside backward, or, with grad
+        # mode on, by torch's checkpoint on the Python stack. create_graph=True turns grad mode on, too.
+        if self._stack and self._stack[-1][1]:
+            return self._current, "recompute"
+        if self._steps and self._steps[-1].backward == _running_backward():
+            return "", "optimizer"
+        if torch.is_grad_enabled() and self._under_checkpoint():
             return self._current, "recompute"
         return self._owner(node), "backward"
 
-    def _recomputing(self) -> bool:
-        # Grad mode is on in backward for two reasons: forward code that runs again, or create_graph=True.
-        # Forward code shows itself by a module entered inside backward, or by torch's checkpoint on the stack.
-        if self._stack and self._stack[-1][1]:
-            return True
+    @staticmethod
+    def _under_checkpoint() -> bool:
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
             if frame.f_code.co_filename == _CHECKPOINT_FILE:
@@ -232,12 +242,14 @@ class ModuleTracker:
             number = self._numbers[parameter] = next(self._next_number)
         return int(number)
 
-    def _step_begins(self, optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
-        self._steps += 1
+    def _step_begins(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        has_closure = any(callable(each) for each in (*args, *kwargs.values()))
+        self._steps.append(_Step(has_closure, _running_backward()))
         if self.on_step is not None:
             self.on_step(optimizer)
 
     def _step_ends(self, optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
-        self._steps = max(0, self._steps - 1)
+        if self._steps:
+            self._steps.pop()
         if self.on_step is not None:
             self.on_step(optimizer)

@@ -1,0 +1,59 @@
+"""Compiled functions run as they are written while op calls are watched, since a compiled kernel hides its ops.
+
+torch has a switch for this. Without it, torch meets a compiled function under a dispatch mode, marks it as not to be
+compiled for the rest of the process, and refuses one that says ``fullgraph=True``.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import torch
+
+_COMPILER = "torch._dynamo"
+
+
+class EagerStance:
+    """The switch, thrown on entry; later where the compiler is not loaded, since loading it takes seconds."""
+
+    def __init__(self) -> None:
+        self._stance: Any = None
+
+    def __enter__(self) -> EagerStance:
+        if _COMPILER in sys.modules:
+            self._throw()
+        else:
+            sys.meta_path.insert(0, self)  # a finder needs find_spec only
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+        if self._stance is not None:
+            self._stance.__exit__(*exc)
+            self._stance = None
+
+    def _throw(self) -> None:
+        # Takes effect at once; leaving it as a context puts back what was there before.
+        self._stance = torch.compiler.set_stance("force_eager")
+
+    def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Find the compiler as everybody else does, and throw the switch once it is loaded."""
+        if name != _COMPILER:
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            loader: Any = spec.loader
+
+            def load(module: ModuleType) -> None:
+                del loader.exec_module  # the class's own shows again
+                loader.exec_module(module)
+                self._throw()
+
+            loader.exec_module = load
+        return spec
