@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
 
 from pytest_flopguard.core.errors import FormulaError, message
-from pytest_flopguard.core.measurement import Cost, Kind, OpCall
+from pytest_flopguard.core.measurement import NO_FORMULA, Cost, Kind, OpCall
 
 Formula = Callable[..., "int | Cost | None"]
 F = TypeVar("F", bound=Formula)
@@ -45,7 +46,7 @@ class Registry:
         """Register the decorated function as the formula of the named ops.
 
         It gets the op's arguments in schema order, TensorSpecs for tensors, and ``out`` if it has a parameter of
-        that name. It returns FLOPs as an int (1 multiply-add = 2), a Cost, or raises Unknown with a reason.
+        that name. It returns FLOPs as an int (1 multiply-add = 2) or a Cost, or raises Unknown with a reason.
         """
 
         def register(formula: F) -> F:
@@ -92,7 +93,7 @@ class Registry:
         """Cost one call through its formula; FormulaError if that formula is wrong in itself."""
         entry = self._find(call.op)
         if entry is None:
-            return Cost(kind="unknown", flops=None, reason="no formula is registered for it")
+            return Cost(kind="unknown", flops=None, reason=NO_FORMULA)
         if entry.formula is None:
             return Cost(kind=entry.kind)
         return _evaluate(entry.formula, call)
@@ -102,8 +103,9 @@ class Registry:
         return self._entries.get(op) or (self._entries.get(op[:-1]) if op.endswith("_") else None)
 
     def _add_all(self, names: tuple[str, ...], kind: Kind, summary: str, source: str) -> None:
+        source = source or _caller(depth=3)
         for name in names:
-            self._add(Entry(op=name, kind=kind, summary=summary, source=source or _caller()))
+            self._add(Entry(op=name, kind=kind, summary=summary, source=source))
 
     def _add(self, entry: Entry) -> None:
         first = self._entries.get(entry.op)
@@ -135,9 +137,10 @@ def default_registry() -> Registry:
 def _evaluate(formula: Formula, call: OpCall) -> Cost:
     signature = inspect.signature(formula)
     kwargs: dict[str, Any] = dict(call.kwargs)
-    if "out" in signature.parameters:
-        kwargs["out"] = call.out
     try:
+        # Some ops have an argument of that name themselves.
+        if "out" in signature.parameters.keys() - signature.bind_partial(*call.args, **kwargs).arguments.keys():
+            kwargs["out"] = call.out
         bound = signature.bind(*call.args, **kwargs)
     except TypeError as error:
         text = ", ".join([*map(str, call.args), *(f"{name}={value}" for name, value in call.kwargs.items())])
@@ -153,15 +156,17 @@ def _evaluate(formula: Formula, call: OpCall) -> Cost:
         text = f"{type(error).__name__}: {error}"
         raise FormulaError(message("formula-raised", formula=_name(formula), op=call.op, error=text)) from error
     cost = value if isinstance(value, Cost) else Cost(kind="counted", flops=value)
-    if type(cost.flops) is not int or cost.flops < 0:
+    amounts = (cost.flops, cost.kernel_recompute)
+    if cost.kind != "counted" or any(type(each) is not int or each < 0 for each in amounts):
         raise FormulaError(message("formula-result", formula=_name(formula), op=call.op, value=value))
     return cost
 
 
 def _name(formula: Formula) -> str:
-    return f"{formula.__module__}.{formula.__qualname__}"
+    # A partial or a callable object has no name of its own.
+    return f"{formula.__module__}.{getattr(formula, '__qualname__', repr(formula))}"
 
 
-def _caller() -> str:
-    frame = inspect.stack()[3]
-    return f"{frame.filename}:{frame.lineno}"
+def _caller(depth: int) -> str:
+    frame = sys._getframe(depth)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -11,10 +11,12 @@ told apart, since an eager backward does not do it and the same model must count
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from pytest_flopguard.core.measurement import Cost
 from pytest_flopguard.core.tensors import TensorSpec
+from pytest_flopguard.formulas.ops.matmul import broadcast
 from pytest_flopguard.formulas.registry import Unknown, formula
 
 
@@ -40,14 +42,23 @@ def _backward(query: TensorSpec, key: TensorSpec, value: TensorSpec, sequence: i
     return Cost(kind="counted", flops=2 * both, kernel_recompute=scores)
 
 
+@formula("aten.scaled_dot_product_attention")
+def whole_attention(query: TensorSpec, key: TensorSpec, value: TensorSpec, *_: Any, **__: Any) -> int:
+    """As attention, for any leading dimensions that broadcast; seen undecomposed in inference mode only."""
+    queries, keys = query.shape[-2], key.shape[-2]
+    scores = prod(broadcast(query.shape[:-2], key.shape[:-2])) * queries * keys * query.shape[-1]
+    lead = broadcast(broadcast(query.shape[:-2], key.shape[:-2]), value.shape[:-2])
+    return 2 * (scores + prod(lead) * queries * keys * value.shape[-1])
+
+
 @formula(
-    "aten.scaled_dot_product_attention",
     "aten._scaled_dot_product_attention_math_for_mps",
     "aten._scaled_dot_product_flash_attention_for_cpu",
     "aten._scaled_dot_product_flash_attention",
     "aten._scaled_dot_product_efficient_attention",
     "aten._scaled_dot_product_cudnn_attention",
     "aten._scaled_dot_product_fused_attention_overrideable",
+    "aten._triton_scaled_dot_attention",
 )
 def attention(query: TensorSpec, key: TensorSpec, value: TensorSpec, *_: Any, **__: Any) -> int:
     """[B, H, S_q, d] x [B, H_kv, S_k, d] x [B, H_kv, S_k, d_v]: 2*B*H*S_q*S_k*(d + d_v)."""
@@ -101,7 +112,59 @@ def flash_backward(
     return _backward(query, key, value, -3)
 
 
-@formula("aten._efficient_attention_forward", "aten._cudnn_attention_forward")
+@formula("aten._flash_attention_forward_no_dropout_inplace")
+def flash_forward_into(
+    into: TensorSpec,
+    query: TensorSpec,
+    key: TensorSpec,
+    value: TensorSpec,
+    cum_seq_q: TensorSpec | None = None,
+    cum_seq_k: TensorSpec | None = None,
+    *_: Any,
+    **__: Any,
+) -> int:
+    """As flash_forward, with the tensor that takes the result first."""
+    return flash_forward(query, key, value, cum_seq_q, cum_seq_k)
+
+
+@formula("aten._cudnn_attention_forward")
+def cudnn_forward(
+    query: TensorSpec,
+    key: TensorSpec,
+    value: TensorSpec,
+    bias: TensorSpec | None = None,
+    cum_seq_q: TensorSpec | None = None,
+    cum_seq_k: TensorSpec | None = None,
+    *_: Any,
+    **__: Any,
+) -> int:
+    """As attention, heads before positions; unknown for packed sequences."""
+    _refuse_packed(cum_seq_q, cum_seq_k)
+    return attention(query, key, value)
+
+
+@formula("aten._cudnn_attention_backward")
+def cudnn_backward(
+    grad_out: TensorSpec,
+    query: TensorSpec,
+    key: TensorSpec,
+    value: TensorSpec,
+    out: TensorSpec,
+    logsumexp: TensorSpec,
+    philox_seed: TensorSpec,
+    philox_offset: TensorSpec,
+    bias: TensorSpec | None,
+    cum_seq_q: TensorSpec | None = None,
+    cum_seq_k: TensorSpec | None = None,
+    *_: Any,
+    **__: Any,
+) -> Cost:
+    """Twice cudnn_forward; unknown for packed sequences."""
+    _refuse_packed(cum_seq_q, cum_seq_k)
+    return _backward(query, key, value, -2)
+
+
+@formula("aten._efficient_attention_forward")
 def efficient_forward(
     query: TensorSpec,
     key: TensorSpec,

@@ -6,6 +6,7 @@ out. A complex multiply-add is 4 real multiplications and 4 real additions: 8 FL
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from math import prod
 from typing import Any
 
@@ -15,7 +16,16 @@ from pytest_flopguard.formulas.registry import formula
 
 def multiply_adds(number: int, operand: TensorSpec) -> int:
     """FLOPs of a number of multiply-adds on elements of the operand's dtype."""
+    if operand.dtype.endswith("_x2"):
+        # Two 4-bit numbers share an element, in the dimension that is summed over.
+        number *= 2
     return (8 if operand.is_complex else 2) * number
+
+
+def broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that two shapes broadcast to."""
+    pairs = zip_longest(reversed(a), reversed(b), fillvalue=1)
+    return tuple(right if left == 1 else left for left, right in pairs)[::-1]
 
 
 def _product(a: TensorSpec, b: TensorSpec) -> int:
@@ -23,7 +33,7 @@ def _product(a: TensorSpec, b: TensorSpec) -> int:
     return multiply_adds(a.numel * b.shape[-1], a)
 
 
-@formula("aten.mm", "aten._int_mm", "aten._scaled_mm")
+@formula("aten.mm", "aten._int_mm", "aten._scaled_mm", "aten._scaled_mm_v2")
 def mm(a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
     """[M, K] @ [K, N]: 2*M*K*N."""
     return _product(a, b)
@@ -82,16 +92,11 @@ def matmul(a: TensorSpec, b: TensorSpec) -> int:
     """Broadcast product of [*, M, K] and [*, K, N] (or vectors): 2 * numel(out) * K; in inference mode only."""
     columns = b.shape[-1] if b.ndim > 1 else 1
     rows = a.shape[-2] if a.ndim > 1 else 1
-    batch = 1
-    lead_a, lead_b = a.shape[:-2], b.shape[:-2]
-    for position in range(1, max(len(lead_a), len(lead_b)) + 1):
-        left = lead_a[-position] if position <= len(lead_a) else 1
-        right = lead_b[-position] if position <= len(lead_b) else 1
-        batch *= right if left == 1 else left
+    batch = prod(broadcast(a.shape[:-2], b.shape[:-2]))
     return multiply_adds(batch * rows * a.shape[-1] * columns, a)
 
 
-@formula("aten._grouped_mm", "aten._scaled_grouped_mm")
+@formula("aten._grouped_mm", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
 def grouped_mm(a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
     """Products of groups that lie side by side in one dimension of a or b, cut at ``offs``.
 
