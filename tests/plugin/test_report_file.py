@@ -1,0 +1,104 @@
+"""``--flop-report=PATH``: exact integers, one shape, the same file under xdist, and never half a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Project = Callable[..., pytest.Pytester]
+Run = Callable[..., pytest.RunResult]
+
+TESTS = """
+@pytest.mark.flop_budget(flops=4096, peak_memory="1 MiB", parameters=72)
+def test_step():
+    forward().sum().backward()
+"""
+
+
+def test_the_shape_of_format_version_1(project: Project, run: Run, report: Callable[[], dict[str, Any]]) -> None:
+    project(TESTS)
+    run("--flop-budget", "--flop-report=report.json").assert_outcomes(passed=1)
+    data = report()
+    assert data["format_version"] == 1
+    assert set(data) >= {"format_version", "tool", "environment", "records"}
+    record = data["records"][0]
+    assert (record["nodeid"], record["label"], record["outcome"]) == ("test_model.py::test_step", "", "passed")
+    flops = record["flops"]
+    assert {name: flops[name] for name in ("total", "forward", "backward", "recompute", "optimizer")} == {
+        "total": 4096,
+        "forward": 2048,
+        "backward": 2048,
+        "recompute": 0,
+        "optimizer": 0,
+    }
+    assert flops["kernel_recompute"] == 0
+    assert flops["unknown_ops"] == []
+    assert flops["by_module"] == {"Linear": 4096}
+    assert flops["by_op"] == {"aten.addmm": 2048, "aten.mm": 2048}
+    assert flops["engine"] == "dispatch"
+    memory = record["memory"]
+    assert (memory["device"], memory["backend"], memory["start_bytes"]) == ("cpu", "live-storage", 0)
+    assert sum(memory["by_category"].values()) == memory["peak_bytes"] == memory["growth_bytes"]
+    assert record["parameters"] == {"count": 72, "bytes": 288}
+    assert [(each["quantity"], each["observed"], each["high"], each["status"]) for each in record["findings"]] == [
+        ("flops", 4096, 4096, "met"),
+        ("parameters", 72, 72, "met"),
+        ("unknown_ops", 0, 0, "met"),
+        ("peak_memory", memory["peak_bytes"], 1024**2, "met"),
+    ]
+    assert record["findings"][0]["origin"] == {"path": "test_model.py", "line": 9, "text": "flops=4096"}
+
+
+def test_xdist_writes_the_same_records(project: Project, report: Callable[[], dict[str, Any]]) -> None:
+    pytester = project(TESTS + "\ndef test_other(): forward()\n")
+    pytester.runpytest_inprocess("--flop-budget", "--flop-report=report.json")
+    alone = report()
+    result = pytester.runpytest_subprocess("-n", "2", "--flop-budget", "--flop-report=report.json")
+    result.assert_outcomes(passed=2)
+    assert report() == alone
+
+
+def test_it_can_be_written_twice_and_into_new_folders(project: Project) -> None:
+    pytester = project(TESTS)
+    pytester.runpytest_inprocess("--flop-budget", "--flop-report=a.json", "--flop-report=deep/er/b.json")
+    assert (pytester.path / "a.json").read_text() == (pytester.path / "deep" / "er" / "b.json").read_text()
+
+
+def test_pyproject_can_ask_for_it(project: Project, report: Callable[[], dict[str, Any]]) -> None:
+    pytester = project(TESTS, '[tool.flopguard]\nreport = ["report.json"]\n')
+    pytester.runpytest_inprocess("--flop-budget")
+    assert len(report()["records"]) == 1
+
+
+def test_ctrl_c_leaves_a_whole_file_that_says_so(project: Project) -> None:
+    pytester = project(TESTS + "\ndef test_later(): raise KeyboardInterrupt\n")
+    (pytester.path / "report.json").write_text("the former run")
+    result = pytester.runpytest_subprocess("--flop-budget", "--flop-report=report.json")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    data = json.loads((pytester.path / "report.json").read_text())
+    assert [each["nodeid"] for each in data["records"]] == ["test_model.py::test_step"]
+    assert data["notes"] == ["the run was interrupted: tests are missing"]
+    assert [each.name for each in pytester.path.glob("report.json*")] == ["report.json"]
+
+
+def test_a_reporter_that_raises_leaves_the_former_file(project: Project) -> None:
+    pytester = project(TESTS)
+    pytester.makeconftest(
+        """
+class Broken:
+    suffix = ".txt"
+
+    def render(self, run):
+        raise ValueError("cannot render")
+
+def pytest_flopguard_reporters(formats):
+    formats[".txt"] = Broken()
+"""
+    )
+    (pytester.path / "report.txt").write_text("the former run")
+    result = pytester.runpytest_subprocess("--flop-budget", "--flop-report=report.txt")
+    assert result.ret != 0
+    assert (pytester.path / "report.txt").read_text() == "the former run"
