@@ -9,13 +9,15 @@ from contextlib import contextmanager
 import numpy
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack, _pop_mode, _push_mode
 
 
 @contextmanager
 def stand_in_state(model: nn.Module, inputs: Iterable[torch.Tensor]) -> Iterator[None]:
     """Lend the model copies of its buffers, and put random numbers and hooks back afterwards, also after an error.
 
-    Parameters are not copied, since a forward call that writes to them is rare and copies of them are large.
+    Dispatch modes that watch ops, ours or a test's own, do not see the call. Parameters are not copied: a forward
+    call that writes to them is rare, and copies of them are large.
     """
     buffers = [(each, dict(each._buffers)) for each in model.modules()]
     hooks = [
@@ -24,7 +26,7 @@ def stand_in_state(model: nn.Module, inputs: Iterable[torch.Tensor]) -> Iterator
     python, array = random.getstate(), numpy.random.get_state()
     copies: dict[int, torch.Tensor] = {}
     try:
-        with torch.random.fork_rng(_cuda_devices(model, inputs)):
+        with torch.random.fork_rng(_cuda_devices(model, inputs)), _modes_put_aside():
             for module, originals in buffers:
                 for name, buffer in originals.items():
                     if buffer is not None:
@@ -40,6 +42,19 @@ def stand_in_state(model: nn.Module, inputs: Iterable[torch.Tensor]) -> Iterator
                 del table[key]
         random.setstate(python)
         numpy.random.set_state(array)
+
+
+@contextmanager
+def _modes_put_aside() -> Iterator[None]:
+    # A trace that a mode interrupts takes weights for constants. torch's own modes (fake tensors) run the ops and stay.
+    aside = []
+    while (modes := _get_current_dispatch_mode_stack()) and not modes[-1].is_infra_mode():
+        aside.append(_pop_mode())
+    try:
+        yield
+    finally:
+        for mode in reversed(aside):
+            _push_mode(mode)
 
 
 def _cuda_devices(model: nn.Module, inputs: Iterable[torch.Tensor]) -> list[int]:

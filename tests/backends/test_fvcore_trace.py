@@ -14,6 +14,7 @@ from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_analysis import _IGNORED_OPS
 from torch import nn
 from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from pytest_flopguard.backends.base import Unavailable
@@ -284,6 +285,26 @@ def test_watching_changes_nothing(costs: Registry, fails: bool) -> None:
         assert [left != right for left, right in zip(before, after, strict=True)] == [
             True, False, False, True, True, True, True, False, False,
         ]  # fmt: skip
+
+
+class Watching(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.convolutions += func is torch.ops.aten.convolution.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_modes_that_watch_ops_neither_see_nor_disturb_the_trace(trace: Callable[..., FlopTally]) -> None:
+    model, x = nn.Conv2d(3, 4, 3), torch.ones(2, 3, 8, 8)
+    with Watching() as outer, Watching() as inner:
+        # 4 filters of 3*3*3 terms at 2*6*6 positions.
+        assert trace(model, x).forward == 2 * 4 * 27 * 2 * 36
+        assert (outer.convolutions, inner.convolutions) == (0, 0)
+        model(x)
+        assert (outer.convolutions, inner.convolutions) == (1, 1)
 
 
 def test_a_users_own_error_is_not_swallowed(costs: Registry) -> None:
