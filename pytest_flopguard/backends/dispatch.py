@@ -324,10 +324,10 @@ def _arithmetic(func: OpOverload) -> frozenset[str]:
 
 
 def _signature(values: Any) -> _Signature:
-    """Return a hashable key of arguments: shape, dtype and layout for tensors, the value itself for the rest."""
+    """Return a hashable key of arguments: what a TensorSpec tells of tensors, the value itself for the rest."""
     return tuple(
         [
-            (value.shape, value.dtype, value.layout)
+            (value.shape, value.dtype, value.layout, value.requires_grad)
             if isinstance(value, torch.Tensor)
             else _signature(value)
             if isinstance(value, (list, tuple))
@@ -354,7 +354,12 @@ def _spec(tensor: torch.Tensor) -> TensorSpec:
     shape = tuple(tensor.shape)
     if any(type(size) is not int for size in shape):
         raise _NoShape(f"the shape {shape} is symbolic")
-    return TensorSpec(shape=shape, dtype=str(tensor.dtype).removeprefix("torch."), device=str(tensor.device))
+    return TensorSpec(
+        shape=shape,
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        device=str(tensor.device),
+        needs_grad=tensor.requires_grad,
+    )
 
 
 def _describe(name: str, args: Any, kwargs: Any) -> str:
@@ -366,10 +371,8 @@ def _describe(name: str, args: Any, kwargs: Any) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, torch.Tensor):
-        try:
-            return str(_spec(value))
-        except _NoShape:
-            return f"{str(value.dtype).removeprefix('torch.')}[?]"
+        shape = "?" if value.is_nested else ", ".join(map(str, value.shape))
+        return f"{str(value.dtype).removeprefix('torch.')}[{shape}]"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_text, value))}]"
     return repr(value) if isinstance(value, (bool, int, float, str, type(None))) else type(value).__name__

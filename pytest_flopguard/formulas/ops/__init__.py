@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pytest_flopguard.formulas.ops import attention, conv, free, matmul, uncounted
+from pytest_flopguard.formulas.ops import attention, conv, free, matmul, recurrent, uncounted
 
-BUILT_IN = (matmul, conv, attention, free, uncounted)
+BUILT_IN = (matmul, conv, attention, recurrent, free, uncounted)

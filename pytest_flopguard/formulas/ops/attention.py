@@ -32,8 +32,8 @@ def _scores(query: TensorSpec, key: TensorSpec, sequence: int) -> int:
 
 
 def _values(query: TensorSpec, key: TensorSpec, value: TensorSpec, sequence: int) -> int:
-    """FLOPs of P V: the scores' FLOPs with d replaced by d_v."""
-    return _scores(query, key, sequence) // query.shape[-1] * value.shape[-1] if query.shape[-1] else 0
+    """FLOPs of P V: as many pairs, sums of d_v."""
+    return 2 * prod(query.shape[:-1]) * key.shape[sequence] * value.shape[-1]
 
 
 def _backward(query: TensorSpec, key: TensorSpec, value: TensorSpec, sequence: int) -> Cost:

@@ -40,6 +40,12 @@ _nnz sparse_dim dense_dim sort argsort topk kthvalue argmax argmin searchsorted 
 unique_dim _unique _unique2 _fused_sdp_choice _cudnn_init_dropout_state _nested_tensor_size
 """
 
+# What torch's own Python decompositions end in, under torch.func transforms for one.
+_PRIMS = """
+as_strided as_strided_scatter cat clone collapse copy_strided copy_to device_put empty empty_permuted empty_strided
+fill full full_like iota item normal reshape resize rev scalar_tensor uniform where
+"""
+
 _ELSEWHERE = ("prim.device", "prim.layout", "profiler._record_function_enter_new", "profiler._record_function_exit")
 
 FREE: tuple[str, ...] = (
@@ -48,5 +54,6 @@ FREE: tuple[str, ...] = (
         for names in (_COPIES, _INDEXING, _FACTORIES, _RANDOM, _QUERIES)
         for name in dict.fromkeys(names.split())
     ),
+    *(f"prims.{name}" for name in _PRIMS.split()),
     *_ELSEWHERE,
 )

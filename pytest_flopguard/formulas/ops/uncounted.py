@@ -79,6 +79,14 @@ frac lerp lgamma log log10 log1p log2 max maximum minimum mul neg pow reciprocal
 sqrt sub tan tanh trunc zero
 """
 
+# What torch's own Python decompositions end in, under torch.func transforms for one.
+_PRIMS = """
+acos acosh add asin asinh atan atan2 atanh bessel_i0 bessel_i0e bessel_i1 bessel_i1e bessel_j0 bessel_j1 bitwise_and
+bitwise_or bitwise_xor cbrt ceil cos cosh div eq erf erf_inv erfc erfcx exp expm1 floor fmod frexp gcd ge gt isfinite
+le lgamma log log10 log1p lt maximum_value minimum_value mul ndtri ne neg pow prod remainder round shift_left
+shift_right_arithmetic sin sinh spherical_bessel_j0 sqrt sub sum tan tanh xor_sum zeta
+"""
+
 UNCOUNTED: tuple[str, ...] = (
     *(
         f"aten.{name}"
@@ -94,4 +102,5 @@ UNCOUNTED: tuple[str, ...] = (
         for name in dict.fromkeys(names.split())
     ),
     *(f"aten._foreach_{name}" for name in _FOREACH.split()),
+    *(f"prims.{name}" for name in _PRIMS.split()),
 )

@@ -1,0 +1,96 @@
+"""The built-in rows: each names an op that torch has, and what torch's own tags say of it is not contradicted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.torch_version import TorchVersion
+
+from pytest_flopguard.formulas.ops import BUILT_IN
+from pytest_flopguard.formulas.registry import Registry
+
+# Rows for ops that the oldest supported torch does not have yet, with the version that brings them.
+SINCE = {
+    "aten._flash_attention_forward_no_dropout_inplace": "2.12",
+    "aten._foreach_clone": "2.12",
+    "aten._foreach_mm": "2.13",
+}
+VIEW_TAGS = {torch.Tag.inplace_view, torch.Tag.view_copy}
+
+
+def overloads(op: str) -> list[torch._ops.OpOverload]:
+    """Return the overloads of an op by our name for it, none if this torch has no such op."""
+    space, name = op.split(".")
+    packet = getattr(getattr(torch.ops, space), name, None)
+    return [] if packet is None else [getattr(packet, each) for each in packet.overloads()]
+
+
+def rotten(registry: Registry) -> list[str]:
+    return [
+        each.op
+        for each in registry.entries()
+        if not overloads(each.op) and TorchVersion(torch.__version__) >= TorchVersion(SINCE.get(each.op, "0"))
+    ]
+
+
+def test_every_row_names_an_op_of_torch(registry: Registry) -> None:
+    assert rotten(registry) == []
+
+
+def test_the_check_of_the_rows_can_fail() -> None:
+    registry = Registry()
+    registry.free("aten.there_is_no_such_op", "aten.clone", "nowhere.clone")
+    assert rotten(registry) == ["aten.there_is_no_such_op", "nowhere.clone"]
+
+
+def test_rows_for_newer_versions_are_rows(registry: Registry) -> None:
+    assert SINCE.keys() <= {each.op for each in registry.entries()}
+
+
+def test_the_lists_repeat_no_name() -> None:
+    listed = [name for room in BUILT_IN for kind in ("FREE", "UNCOUNTED") for name in getattr(room, kind, ())]
+    assert len(listed) == len(set(listed))
+    # Long enough that an empty list would be seen.
+    assert len(listed) > 400
+
+
+def test_no_view_is_said_to_compute(registry: Registry) -> None:
+    wrong = [
+        each.op
+        for each in registry.entries()
+        if each.kind != "free" and any(func.is_view or VIEW_TAGS & set(func.tags) for func in overloads(each.op))
+    ]
+    assert wrong == []
+
+
+def test_no_op_with_a_formula_is_elementwise_or_a_reduction(registry: Registry) -> None:
+    wrong = [
+        each.op
+        for each in registry.entries()
+        if each.kind == "counted"
+        and any({torch.Tag.pointwise, torch.Tag.reduction} & set(func.tags) for func in overloads(each.op))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("op", "kind"),
+    [
+        ("aten.mm", "counted"),
+        ("aten.addmm_", "counted"),
+        ("aten.convolution_backward", "counted"),
+        ("aten.clone", "free"),
+        ("aten.index_put_", "free"),
+        ("aten._softmax", "uncounted"),
+        ("aten._foreach_add_", "uncounted"),
+        ("prims.mul", "uncounted"),
+        ("prims.cat", "free"),
+        # Products that need work of their own: not guessed.
+        ("aten._fft_r2c", "unknown"),
+        ("aten._cdist_forward", "unknown"),
+        ("aten._linalg_svd", "unknown"),
+        ("aten._thnn_fused_lstm_cell", "unknown"),
+    ],
+)
+def test_well_known_ops_have_their_kind(registry: Registry, op: str, kind: str) -> None:
+    assert registry.kind(op, frozenset()) == kind
