@@ -155,6 +155,15 @@ def einsum(inputs: list[Any], outputs: list[Any]) -> int:
     return contraction_products(inputs[0].toIValue(), operands, path)
 
 
+def recurrent(inputs: list[Any], outputs: list[Any]) -> int:
+    """Of LSTM, GRU and RNN layers: every weight matrix once for each batch item and time step."""
+    x = shape_of(inputs[0])
+    # Packed sequences come as [steps of all, width] with their batch sizes, which moves the weights by one place.
+    weights = inputs[2 if len(x) == 3 else 3].node().inputs()
+    matrices = [shape for shape in map(shape_of, weights) if len(shape) == 2]
+    return prod(x[:-1]) * sum(map(prod, matrices))
+
+
 def convolution_mode(inputs: list[Any], outputs: list[Any]) -> int:
     """A convolution with padding="same" or "valid": the weight once for each batch item and output position."""
     out = shape_of(outputs[0])
@@ -222,6 +231,10 @@ HANDLES: dict[str, Handle] = {
     "aten::_scaled_mm": matmul,
     "aten::tensordot": tensordot,
     "aten::einsum": einsum,
+    "aten::lstm": recurrent,
+    "aten::gru": recurrent,
+    "aten::rnn_tanh": recurrent,
+    "aten::rnn_relu": recurrent,
     "aten::scaled_dot_product_attention": attention,
     "aten::_native_multi_head_attention": multi_head_attention,
     "aten::_transformer_encoder_layer_fwd": encoder_layer,

@@ -151,6 +151,28 @@ def test_attention_ops_of_the_inference_path(trace: Callable[..., FlopTally]) ->
     assert tally.by_op() == {"aten._transformer_encoder_layer_fwd": 2 * 5 * 2 * (4 * 64 + 2 * 2 * 8 + 2 * 8 * 16)}
 
 
+@pytest.mark.parametrize(
+    ("layer", "weights"),
+    [
+        # Gates * hidden * (input + hidden).
+        (nn.LSTM(4, 8), 4 * 8 * (4 + 8)),
+        (nn.GRU(4, 8), 3 * 8 * (4 + 8)),
+        (nn.RNN(4, 8, nonlinearity="relu"), 8 * (4 + 8)),
+        # The second layer reads both directions of the first.
+        (nn.RNN(4, 8, num_layers=2, bidirectional=True), 2 * 8 * (4 + 8) + 2 * 8 * (16 + 8)),
+        # What is fed back is projected to 3: gates of (4 + 3), and the projection itself.
+        (nn.LSTM(4, 8, proj_size=3), 4 * 8 * (4 + 3) + 3 * 8),
+    ],
+    ids=["lstm", "gru", "rnn", "bidirectional", "projected"],
+)
+def test_recurrent_layers(trace: Callable[..., FlopTally], layer: nn.Module, weights: int) -> None:
+    x = torch.ones(5, 2, 4)
+    assert trace(layer, x).forward == 2 * 5 * 2 * weights
+    # One sequence of 5 steps and one of 3.
+    packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 3]))
+    assert trace(layer, packed).forward == 2 * (5 + 3) * weights
+
+
 @st.composite
 def einsums(draw: st.DrawFn) -> tuple[str, list[tuple[int, ...]]]:
     """An equation over up to three operands, and shapes that fit it; every size may be 1."""
