@@ -89,7 +89,6 @@ def test_no_op_with_a_formula_is_elementwise_or_a_reduction(registry: Registry) 
         ("aten._fft_r2c", "unknown"),
         ("aten._cdist_forward", "unknown"),
         ("aten._linalg_svd", "unknown"),
-        ("aten._thnn_fused_lstm_cell", "unknown"),
     ],
 )
 def test_well_known_ops_have_their_kind(registry: Registry, op: str, kind: str) -> None:

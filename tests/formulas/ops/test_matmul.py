@@ -157,8 +157,6 @@ def test_loops_do_as_many_multiply_adds_as_counted(m: int, k: int, n: int, batch
 LEADS = st.sampled_from(
     [((), ()), ((3,), ()), ((), (2,)), ((3, 1), (2,)), ((1, 2), (3, 1)), ((2,), (2,)), ((0,), (1,))]
 )
-    [((), ()), ((3,), ()), ((), (2,)), ((3, 1), (2,)), ((1, 2), (3, 1)), ((2,), (2,)), ((0,), (1,))]
-)
 
 
 @given(m=SIZE, k=SIZE, n=SIZE, leads=LEADS)
