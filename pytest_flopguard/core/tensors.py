@@ -8,11 +8,15 @@ from math import prod
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """The shape, dtype name (``"float32"``) and device (``"cpu"``, ``"meta"``, ``"cuda:0"``) of a tensor."""
+    """The shape, dtype name (``"float32"``) and device (``"cpu"``, ``"meta"``, ``"cuda:0"``) of a tensor.
+
+    ``needs_grad`` says whether autograd asks for the tensor's gradient; true where that is not known.
+    """
 
     shape: tuple[int, ...]
     dtype: str = "float32"
     device: str = "cpu"
+    needs_grad: bool = True
 
     @property
     def ndim(self) -> int:

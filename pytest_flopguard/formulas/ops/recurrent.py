@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN layers that a device runs as one op; elsewhere torch lowers them to the matrix products counted here.
+"""LSTM, GRU and RNN layers that a device runs as one op; elsewhere torch lowers them to matrix products.
 
 A step multiplies each weight matrix of a cell once with one row: input weights [gates*h, in], hidden weights
 [gates*h, h or p], projection [p, h], where an LSTM has 4 gates, a GRU 3, an RNN 1. A row is one batch item in one
@@ -97,7 +97,9 @@ def layer_backward(
     *_: Any,
 ) -> int:
     """Twice layer, less what autograd does not ask for."""
-    cell = _Cell([of_input, of_hidden, bias_input, bias_hidden], _rows(h0))
+    # A layer without biases gets its weights in their place.
+    biases = [each for each in (bias_input, bias_hidden) if each.ndim == 1]
+    cell = _Cell([of_input, of_hidden, *biases], _rows(h0))
     return _backward(_rows(x), [[cell]], x=x.needs_grad, h0=h0.needs_grad, c0=c0.needs_grad, weights=True)
 
 
