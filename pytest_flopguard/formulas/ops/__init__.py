@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pytest_flopguard.formulas.ops import attention, conv, free, matmul, recurrent, uncounted
+from pytest_flopguard.formulas.ops import attention, conv, fft, free, matmul, recurrent, uncounted
 
-BUILT_IN = (matmul, conv, attention, recurrent, free, uncounted)
+BUILT_IN = (matmul, conv, attention, recurrent, fft, free, uncounted)
