@@ -2,7 +2,7 @@
 
 That is what the radix-2 algorithm of Cooley and Tukey takes (N/2 * log2(N) butterflies of 10 FLOPs), and the unit
 in which FFTW's authors rate transforms of any length (Frigo and Johnson, The Design and Implementation of FFTW3,
-Proceedings of the IEEE 93, 2005). What a kernel really does for a given length is its own secret, and depends on the device.
+Proceedings of the IEEE 93, 2005). What a kernel really does for a given length depends on the device.
 Over several dimensions, N is the product of their lengths: the transforms of the single ones sum to that.
 Where 5 * N * log2(N) is no integer, it is rounded to the nearest one, for each transform of a batch.
 """
