@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from itertools import count
 from threading import get_ident
 from types import FrameType
 from typing import Any, NamedTuple
@@ -22,8 +21,8 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-from torch.utils.weak import WeakIdKeyDictionary
 
+from pytest_flopguard.backends.parameter_numbers import ParameterNumbers
 from pytest_flopguard.core.measurement import ParameterCount, Phase
 
 _CHECKPOINT_FILE = torch.utils.checkpoint.__file__
@@ -91,9 +90,7 @@ class ModuleTracker:
         self._roots: WeakKeyDictionary[nn.Module, _Root] = WeakKeyDictionary()
         self._ran: list[_Root] = []
         self._classes: dict[str, int] = {}
-        # A parameter's number is never given again, so a later model cannot be taken for one that died.
-        self._numbers = WeakIdKeyDictionary()
-        self._next_number = count()
+        self._numbers = ParameterNumbers()
         # Per thread: autograd numbers nodes per thread, and CUDA backward runs in a thread of its own.
         self._owners: dict[int, tuple[list[int], list[str]]] = {}
         self._recomputed_in: dict[int, int] = {}
@@ -204,13 +201,13 @@ class ModuleTracker:
         if self._elsewhere():
             self.unseen_calls += 1
             return
+        backward = _running_backward()
         if not self._stack:
-            self._enter_root(module)
+            self._ran.append(self._root_of(module, again=backward != -1))
         root = self._ran[-1]
         if id(module) not in root.paths:
             root.refresh()
         path = root.paths.get(id(module)) or f"{self._current}.{type(module).__name__}"
-        backward = _running_backward()
         if backward != -1 and get_ident() != self._home:
             self._recomputed_in[get_ident()] = backward
         self._stack.append((path, backward != -1))
@@ -225,22 +222,19 @@ class ModuleTracker:
         self._current = self._stack[-1][0] if self._stack else ""
         self._note_owner()
 
-    def _enter_root(self, module: nn.Module) -> None:
+    def _root_of(self, module: nn.Module, again: bool) -> _Root:
+        """Return the root that a module is; for forward work done again, the one that it is a part of."""
         root = self._roots.get(module)
+        if root is None and again:
+            root = next((each for each in self._roots.values() if id(module) in each.paths), None)
         if root is None:
             name = type(module).__name__
             seen = self._classes[name] = self._classes.get(name, 0) + 1
-            root = _Root(module, name if seen == 1 else f"{name}#{seen}", self._number)
+            root = _Root(module, name if seen == 1 else f"{name}#{seen}", self._numbers)
             self._roots[module] = root
             if self.on_root is not None:
                 self.on_root(module)
-        self._ran.append(root)
-
-    def _number(self, parameter: torch.Tensor) -> int:
-        number = self._numbers.get(parameter)
-        if number is None:
-            number = self._numbers[parameter] = next(self._next_number)
-        return int(number)
+        return root
 
     def _step_begins(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         has_closure = any(callable(each) for each in (*args, *kwargs.values()))

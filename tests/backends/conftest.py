@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from torch import nn
 
+from pytest_flopguard.backends.dispatch import DispatchFlops
 from pytest_flopguard.backends.fvcore_trace import FvcoreTracer
 from pytest_flopguard.core.measurement import FlopTally
 from pytest_flopguard.formulas.registry import Registry, default_registry
@@ -27,6 +28,19 @@ class Calls(nn.Module):
 @pytest.fixture
 def costs() -> Registry:
     return default_registry()
+
+
+@pytest.fixture
+def count(costs: Registry) -> Callable[[Callable[[], Any]], FlopTally]:
+    """Count all that a function does in one region of the dispatch engine."""
+
+    def count(function: Callable[[], Any]) -> FlopTally:
+        with DispatchFlops(costs) as engine:
+            mark = engine.begin()
+            function()
+            return engine.end(mark)
+
+    return count
 
 
 @pytest.fixture
