@@ -60,6 +60,14 @@ class _Root:
         }
 
 
+class _Running(NamedTuple):
+    """A running module: its path, its address, and whether it was entered during backward."""
+
+    path: str
+    module: int
+    in_backward: bool
+
+
 class _Step(NamedTuple):
     """A running optimizer step: whether it was given a closure, and the backward that it runs in (-1 outside)."""
 
@@ -86,7 +94,7 @@ class ModuleTracker:
 
     def _clear(self) -> None:
         self._current = ""
-        self._stack: list[tuple[str, bool]] = []  # (path, entered during backward)
+        self._stack: list[_Running] = []
         self._roots: WeakKeyDictionary[nn.Module, _Root] = WeakKeyDictionary()
         self._ran: list[_Root] = []
         self._classes: dict[str, int] = {}
@@ -154,7 +162,7 @@ class ModuleTracker:
             return self._current, "forward"
         # Forward code that runs again in backward shows itself by a module entered inside backward, or, with grad
         # mode on, by torch's checkpoint on the Python stack. create_graph=True turns grad mode on, too.
-        if self._stack and self._stack[-1][1]:
+        if self._stack and self._stack[-1].in_backward:
             return self._current, "recompute"
         if self._steps and self._steps[-1].backward == _running_backward():
             return "", "optimizer"
@@ -210,16 +218,17 @@ class ModuleTracker:
         path = root.paths.get(id(module)) or f"{self._current}.{type(module).__name__}"
         if backward != -1 and get_ident() != self._home:
             self._recomputed_in[get_ident()] = backward
-        self._stack.append((path, backward != -1))
+        self._stack.append(_Running(path, id(module), backward != -1))
         self._current = path
         self._note_owner()
 
     def _left(self, module: nn.Module, args: object, output: object) -> None:
         if self.paused or self._elsewhere():
             return
-        if self._stack:
-            self._stack.pop()
-        self._current = self._stack[-1][0] if self._stack else ""
+        # A part that was left by an exception such as KeyboardInterrupt has not said so.
+        while self._stack and self._stack.pop().module != id(module):
+            pass
+        self._current = self._stack[-1].path if self._stack else ""
         self._note_owner()
 
     def _root_of(self, module: nn.Module, again: bool) -> _Root:
