@@ -36,8 +36,9 @@ $(READY): pyproject.toml $(VENV)/.torch
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
+# One thread for each worker: two workers with two threads each are slower on two cores.
 test: $(READY)
-	$(BIN)/python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
