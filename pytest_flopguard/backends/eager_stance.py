@@ -7,6 +7,7 @@ compiled for the rest of the process, and refuses one that says ``fullgraph=True
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
@@ -22,8 +23,13 @@ class EagerStance:
 
     def __init__(self) -> None:
         self._stance: Any = None
+        self._warnings = warnings.catch_warnings()
 
     def __enter__(self) -> EagerStance:
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        # The hooks are ours, and do not mind to be called for the model and for what wraps it.
+        warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global hooks")
         if _COMPILER in sys.modules:
             self._throw()
         else:
@@ -36,6 +42,7 @@ class EagerStance:
         if self._stance is not None:
             self._stance.__exit__(*exc)
             self._stance = None
+        self._warnings.__exit__(None, None, None)
 
     def _throw(self) -> None:
         # Takes effect at once; leaving it as a context puts back what was there before.

@@ -52,7 +52,11 @@ class _Root:
         if module is None:
             return
         prefix = self._prefix
-        self.paths = {id(child): f"{prefix}.{name}" if name else prefix for name, child in module.named_modules()}
+        # torch.compile wraps a model in one that calls it _orig_mod.
+        self.paths = {
+            id(child): f"{prefix}.{name}".replace("._orig_mod", "") if name else prefix
+            for name, child in module.named_modules()
+        }
         self.parameters = {
             self._number(parameter): (parameter.numel(), parameter.numel() * parameter.element_size())
             for parameter in module.parameters()
@@ -237,7 +241,7 @@ class ModuleTracker:
         if root is None and again:
             root = next((each for each in self._roots.values() if id(module) in each.paths), None)
         if root is None:
-            name = type(module).__name__
+            name = type(getattr(module, "_orig_mod", module)).__name__
             seen = self._classes[name] = self._classes.get(name, 0) + 1
             root = _Root(module, name if seen == 1 else f"{name}#{seen}", self._numbers)
             self._roots[module] = root
