@@ -15,6 +15,7 @@ import torch
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
+from pytest_flopguard.backends import op_traits
 from pytest_flopguard.backends.base import CostModel
 from pytest_flopguard.backends.eager_stance import EagerStance
 from pytest_flopguard.backends.modules import ModuleTracker
@@ -289,38 +290,25 @@ def _learn(func: Any, costs: CostModel) -> _Op:
         name = f"higher_order.{func.name()}"
         kind = costs.kind(name, frozenset())
         return _Op(name, kind, decomposes=False, makes_storage=True, foreign=True)
-    schema = func._schema
-    name = schema.name.replace("::", ".")
-    traits = _tags(func)
-    if func.is_view:
-        traits.add("view")
-    if func.namespace == "aten" and not any("Tensor" in str(each.type) for each in schema.arguments):
-        traits.add("factory")
-    kind = costs.kind(name, frozenset(traits))
+    name = func._schema.name.replace("::", ".")
+    kind = costs.kind(name, op_traits.traits(func))
     if kind == "unknown":
-        kind = costs.kind(name, _arithmetic(func))
+        kind = _kind_by_kin(func, costs)
     return _Op(
         name,
         kind,
         decomposes=kind == "unknown" and func._can_decompose(),
-        makes_storage=any(each.alias_info is None for each in schema.returns),
+        makes_storage=any(each.alias_info is None for each in func._schema.returns),
         foreign=func.namespace not in ("aten", "prims"),
     )
 
 
-def _tags(func: OpOverload) -> set[str]:
-    return {str(tag).rpartition(".")[2] for tag in func.tags}
-
-
-def _arithmetic(func: OpOverload) -> frozenset[str]:
-    """What the other overloads of an op, or of its out-of-place twin, say of its arithmetic: torch tags few of them."""
-    name = func._schema.name.partition("::")[2]
-    space = getattr(torch.ops, func.namespace)
-    names = [name, name[:-1]] if name.endswith("_") and hasattr(space, name[:-1]) else [name]
-    siblings = [
-        getattr(getattr(space, each), overload) for each in names for overload in getattr(space, each).overloads()
-    ]
-    return frozenset({"pointwise", "reduction"} & {tag for each in siblings for tag in _tags(each)})
+def _kind_by_kin(func: OpOverload, costs: CostModel) -> Kind:
+    for kin in op_traits.kin(func):
+        kind = costs.kind(kin.name, kin.traits)
+        if kind in ("free", "uncounted"):
+            return "uncounted" if kin.derivative else kind
+    return "unknown"
 
 
 def _signature(values: Any) -> _Signature:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from pytest_flopguard.backends import op_traits
 from pytest_flopguard.backends.base import CostModel
 from pytest_flopguard.core.measurement import Kind
 
@@ -47,26 +48,22 @@ _UNCOUNTED = frozenset(f"aten.{name}" for name in (_ELEMENTWISE + _REDUCING).spl
 
 def kind_of(op: str, costs: CostModel) -> Kind:
     """Classify ``"aten.softmax"``: as the cost model does, then by the lists of this module."""
-    kind = costs.kind(op, _traits(op))
-    if kind != "unknown":
-        return kind
+    kinds = {costs.kind(op, each) for each in _traits(op)}
+    if len(kinds) == 1 and "unknown" not in kinds:
+        return kinds.pop()
     names = {op, op.removesuffix("_")}
     if names & _FREE:
         return "free"
     return "uncounted" if names & _UNCOUNTED else "unknown"
 
 
-def _traits(op: str) -> frozenset[str]:
-    """Return what every overload of an aten op is tagged with (``"pointwise"``), and ``"view"`` where all are views.
-
-    A trace names no overload, so one that does other work takes the trait from all.
-    """
+def _traits(op: str) -> list[frozenset[str]]:
+    """Return the traits of each overload of an aten op; a trace does not say which one runs, so all must agree."""
     space, _, name = op.partition(".")
     packet = getattr(torch.ops.aten, name, None) if space == "aten" else None
     if packet is None:
-        return frozenset()
+        return [frozenset()]
     # Overloads on plain numbers and lists (aten::eq.int) belong to the interpreter; an out= overload is never traced.
     overloads = [getattr(packet, each) for each in packet.overloads() if not each.endswith("out")]
-    overloads = [each for each in overloads if any(str(arg.type) == "Tensor" for arg in each._schema.arguments)]
-    found = [{tag.name for tag in each.tags} | ({"view"} if each.is_view else set()) for each in overloads]
-    return frozenset(set.intersection(*found)) if found else frozenset()
+    on_tensors = [each for each in overloads if any(str(arg.type) == "Tensor" for arg in each._schema.arguments)]
+    return [op_traits.traits(each) for each in on_tensors or overloads] or [frozenset()]

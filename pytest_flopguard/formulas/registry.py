@@ -15,9 +15,9 @@ from pytest_flopguard.core.measurement import NO_FORMULA, Cost, Kind, OpCall
 Formula = Callable[..., "int | Cost | None"]
 F = TypeVar("F", bound=Formula)
 
-# Traits of an op's schema that settle its class without a list. An op from outside torch gets no benefit of the
-# doubt from "factory": a custom op without tensor inputs may do any work.
-_FREE_TRAITS = frozenset({"view", "view_copy", "inplace_view", "factory"})
+# Traits of an op's tags and schema that settle its class without a list. Ops from outside torch get no benefit of the
+# doubt from "factory", "query" and "random": a custom op without tensor inputs may do any work.
+_FREE_TRAITS = frozenset({"view", "view_copy", "inplace_view", "factory", "query", "random"})
 _UNCOUNTED_TRAITS = frozenset({"pointwise", "reduction"})
 
 

@@ -12,8 +12,12 @@ from pytest_flopguard.formulas.registry import Registry
 # Rows for ops that the oldest supported torch does not have yet, with the version that brings them.
 SINCE = {
     "aten._flash_attention_forward_no_dropout_inplace": "2.12",
-    "aten._foreach_clone": "2.12",
     "aten._foreach_mm": "2.13",
+    "aten._philox_key_fold_in": "2.12",
+    "aten._philox_key_split": "2.12",
+    "aten._philox_normal": "2.12",
+    "aten._philox_uniform": "2.12",
+    "aten._upsample_lanczos2d_aa": "2.12",
 }
 VIEW_TAGS = {torch.Tag.inplace_view, torch.Tag.view_copy}
 
@@ -51,7 +55,7 @@ def test_the_lists_repeat_no_name() -> None:
     listed = [name for room in BUILT_IN for kind in ("FREE", "UNCOUNTED") for name in getattr(room, kind, ())]
     assert len(listed) == len(set(listed))
     # Long enough that an empty list would be seen.
-    assert len(listed) > 400
+    assert len(listed) > 300
 
 
 def test_no_view_is_said_to_compute(registry: Registry) -> None:
@@ -82,13 +86,12 @@ def test_no_op_with_a_formula_is_elementwise_or_a_reduction(registry: Registry) 
         ("aten.clone", "free"),
         ("aten.index_put_", "free"),
         ("aten._softmax", "uncounted"),
-        ("aten._foreach_add_", "uncounted"),
-        ("prims.mul", "uncounted"),
-        ("prims.cat", "free"),
-        # Products that need work of their own: not guessed.
-        ("aten._fft_r2c", "unknown"),
-        ("aten._cdist_forward", "unknown"),
-        ("aten._linalg_svd", "unknown"),
+        ("aten._fft_r2c", "counted"),
+        ("aten._cdist_forward", "counted"),
+        # Told by its traits, or by the op that it is named after: not by a row.
+        ("aten._foreach_add_", "unknown"),
+        ("prims.mul", "unknown"),
+        ("aten.rand", "unknown"),
     ],
 )
 def test_well_known_ops_have_their_kind(registry: Registry, op: str, kind: str) -> None:

@@ -2,6 +2,32 @@
 
 from __future__ import annotations
 
-from pytest_flopguard.formulas.ops import attention, conv, fft, free, matmul, recurrent, uncounted
+from pytest_flopguard.formulas.ops import (
+    attention,
+    conv,
+    conv_kernels,
+    fft,
+    free,
+    linear,
+    matmul,
+    pairwise,
+    quantized,
+    recurrent,
+    sparse,
+    uncounted,
+)
 
-BUILT_IN = (matmul, conv, attention, recurrent, fft, free, uncounted)
+BUILT_IN = (
+    matmul,
+    linear,
+    conv,
+    conv_kernels,
+    attention,
+    recurrent,
+    fft,
+    pairwise,
+    quantized,
+    sparse,
+    free,
+    uncounted,
+)
