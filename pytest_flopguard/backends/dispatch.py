@@ -39,14 +39,24 @@ _DENSE = (torch.strided, torch._mkldnn)  # type: ignore[attr-defined]
 class _Op:
     """What is known of an op before any call: its name, kind, and how it is to be treated."""
 
-    __slots__ = ("calls", "decomposes", "foreign", "kind", "makes_storage", "name")
+    __slots__ = ("calls", "decomposes", "foreign", "kind", "makes_storage", "name", "results")
 
-    def __init__(self, name: str, kind: Kind, decomposes: bool, makes_storage: bool, foreign: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        *,
+        decomposes: bool = False,
+        makes_storage: bool = True,
+        foreign: bool = True,
+        results: frozenset[str] = frozenset(),
+    ) -> None:
         self.name = name
         self.kind = kind
         self.decomposes = decomposes
         self.makes_storage = makes_storage
         self.foreign = foreign
+        self.results = results
         self.calls = 0
 
 
@@ -169,8 +179,8 @@ class OpWatch(TorchDispatchMode):
             call = OpCall(
                 op=op.name,
                 args=_specs(args),
-                # An out= overload writes into a tensor that is no operand.
-                kwargs={name: _specs(value) for name, value in (kwargs or {}).items() if name != "out"},
+                # An out= overload writes into tensors that are no operands.
+                kwargs={name: _specs(value) for name, value in (kwargs or {}).items() if name not in op.results},
                 out=_specs(out),
             )
         except _NoShape as reason:
@@ -289,7 +299,7 @@ def _learn(func: Any, costs: CostModel) -> _Op:
     if isinstance(func, HigherOrderOperator):
         name = f"higher_order.{func.name()}"
         kind = costs.kind(name, frozenset())
-        return _Op(name, kind, decomposes=False, makes_storage=True, foreign=True)
+        return _Op(name, kind)
     name = func._schema.name.replace("::", ".")
     kind = costs.kind(name, op_traits.traits(func))
     if kind == "unknown":
@@ -300,6 +310,7 @@ def _learn(func: Any, costs: CostModel) -> _Op:
         decomposes=kind == "unknown" and func._can_decompose(),
         makes_storage=any(each.alias_info is None for each in func._schema.returns),
         foreign=func.namespace not in ("aten", "prims"),
+        results=frozenset(each.name for each in func._schema.arguments if each.is_out),
     )
 
 

@@ -8,6 +8,7 @@ from pytest_flopguard.formulas.ops import (
     conv_kernels,
     fft,
     free,
+    linalg,
     linear,
     matmul,
     pairwise,
@@ -19,6 +20,7 @@ from pytest_flopguard.formulas.ops import (
 
 BUILT_IN = (
     matmul,
+    linalg,
     linear,
     conv,
     conv_kernels,
