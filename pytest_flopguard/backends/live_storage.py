@@ -24,7 +24,6 @@ from pytest_flopguard.core.measurement import CATEGORIES, MemoryPeak
 _running_node: Callable[[], Any] = torch._C._current_autograd_node  # None outside backward, which its stub denies
 _LIFT = torch.ops.aten.lift_fresh.default  # torch.tensor([...]) makes its storage out of sight and shows it here
 _GRADIENTS = {torch.ops.aten.detach.default, torch.ops.aten.clone.default}  # how AccumulateGrad takes a gradient
-_RESIZES = {torch.ops.aten.resize_.default, torch.ops.aten.set_.source_Storage_storage_offset}
 _WITH_STORAGE = {torch.Tensor, nn.Parameter, FakeTensor}
 _BEFORE = -1
 
@@ -39,6 +38,11 @@ class _Live(weakref.ref["torch.UntypedStorage"]):
     died: int | None
     key: int
     size: int
+
+    def fill(self, key: int, size: int, device: str, category: str, born: int) -> None:
+        """Set what is known of a storage that lives."""
+        self.key, self.size, self.device, self.category = key, size, device, category
+        self.born, self.died = born, None
 
 
 class _Scope:
@@ -147,8 +151,6 @@ class LiveStorage:
             else:
                 for tensor in _tensors(out):
                     self._birth(tensor, category)
-        elif func in _RESIZES:
-            self._resize(args[0])
         if func in _GRADIENTS and isinstance(out, torch.Tensor):
             node = _running_node()
             if node is not None and node.name() == "torch::autograd::AccumulateGrad":
@@ -188,6 +190,8 @@ class LiveStorage:
             for scope in self._scopes:
                 scope.start[live.device] = scope.start.get(live.device, 0) + live.size
                 scope.peak[live.device] = scope.peak.get(live.device, 0) + live.size
+        elif live.size != storage.nbytes():
+            self._resize(live, storage)
         return live
 
     def _birth(self, tensor: torch.Tensor, category: str) -> None:
@@ -199,13 +203,9 @@ class LiveStorage:
         self._grow(live.device, live.size)
 
     def _follow(self, tensor: torch.Tensor, storage: torch.UntypedStorage, category: str, born: int) -> _Live:
+        device = f"fake:{tensor.device.type}" if isinstance(tensor, FakeTensor) else tensor.device.type
         live = _Live(storage, self._died)
-        live.key = storage._cdata
-        live.size = storage.nbytes()
-        live.device = f"fake:{tensor.device.type}" if isinstance(tensor, FakeTensor) else tensor.device.type
-        live.category = category
-        live.born = born
-        live.died = None
+        live.fill(storage._cdata, storage.nbytes(), device, category, born)
         self._live[live.key] = live
         return live
 
@@ -222,8 +222,11 @@ class LiveStorage:
             return  # the watch that followed it is over
         del self._live[live.key]
         self._tick += 1
-        live.died = self._tick
         self._current[live.device] -= live.size
+        self._bury(live)
+
+    def _bury(self, live: _Live) -> None:
+        live.died = self._tick
         if any(scope.holds(live) for scope in self._scopes):
             self._dead.append(live)
             if len(self._dead) % 10_000 == 0:
@@ -232,13 +235,14 @@ class LiveStorage:
     def _forget_dead(self) -> None:
         self._dead = [each for each in self._dead if any(scope.holds(each) for scope in self._scopes)]
 
-    def _resize(self, tensor: torch.Tensor) -> None:
-        live = self._find(tensor)
-        if live is not None:
-            size = tensor.untyped_storage().nbytes()
-            self._tick += 1
-            self._grow(live.device, size - live.size)
-            live.size = size
+    def _resize(self, live: _Live, storage: torch.UntypedStorage) -> None:
+        """Follow a storage that has another size than when it was last used: the old size died, the new one is born."""
+        self._tick += 1
+        before = _Live(storage)
+        before.fill(live.key, live.size, live.device, live.category, live.born)
+        self._bury(before)
+        live.fill(live.key, storage.nbytes(), live.device, live.category, self._tick)
+        self._grow(live.device, live.size - before.size)
 
     def _mark(self, tensor: torch.Tensor, category: str) -> None:
         live = self._find(tensor)
@@ -247,7 +251,8 @@ class LiveStorage:
 
     def _mark_module(self, module: nn.Module) -> None:
         for buffer in module.buffers():
-            self._mark(buffer, "other")
+            if not isinstance(buffer, UninitializedTensorMixin):
+                self._mark(buffer, "other")
         for parameter in module.parameters():
             if isinstance(parameter, UninitializedTensorMixin):
                 continue
