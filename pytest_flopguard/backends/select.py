@@ -53,12 +53,13 @@ def select(backends: Backends, costs: CostModel, engine: str, cross_check: tuple
     main = _build(backends, engine, costs)
     flops, tracer = None, None
     if isinstance(main, Unavailable):
-        unavailable["flops"] = main.reason
+        unavailable["flops"] = unavailable["parameters"] = main.reason
     elif isinstance(main, FlopBackend):
         flops = main
     else:
         tracer = main
         unavailable["flops"] = f"the {engine} engine counts only the forward call of flopguard.check(model, *inputs)"
+        unavailable["parameters"] = f"the {engine} engine does not see which models ran"
     memories = []
     for name, factory in backends.memories.items():
         memory = factory(costs, main)
