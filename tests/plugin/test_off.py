@@ -72,7 +72,9 @@ def test_this_file_would_notice_torch(pytester: pytest.Pytester) -> None:
     pytester.runpytest_subprocess("--flop-budget").assert_outcomes(failed=2)
 
 
-@pytest.mark.parametrize(("enabled", "flag", "outcome"), [("true", (), "failed"), ("true", ("--no-flop-budget",), "passed")])
+@pytest.mark.parametrize(
+    ("enabled", "flag", "outcome"), [("true", (), "failed"), ("true", ("--no-flop-budget",), "passed")]
+)
 def test_pyproject_switches_it_on_and_the_command_line_comes_first(
     pytester: pytest.Pytester, enabled: str, flag: tuple[str, ...], outcome: str
 ) -> None:

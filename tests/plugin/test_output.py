@@ -49,7 +49,13 @@ def test_explain_says_what_holds_and_runs_nothing(project: Project) -> None:
     result = pytester.runpytest_inprocess("--flop-explain", "test_model.py::test_a")
     assert result.ret == 0
     result.stdout.fnmatch_lines(
-        ["test_model.py::test_a", "*FLOPs", "*marker flop_budget", "*test_model.py:8*", "*a marker comes before a glob*"]
+        [
+            "test_model.py::test_a",
+            "*FLOPs",
+            "*marker flop_budget",
+            "*test_model.py:8*",
+            "*a marker comes before a glob*",
+        ]
     )
     result.stdout.fnmatch_lines(["*parameters", "*at most 3", "*pyproject.toml:3*"])
 

@@ -71,7 +71,9 @@ def test_engine_fvcore_counts_checks_and_says_what_it_cannot(
     result = run("--flop-budget", "--flop-report=report.json")
     # A whole test has no module and inputs to trace: its budget is undecided, with the reason, and fails.
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*the fvcore engine counts only the forward call of flopguard.check(model, [*]inputs)*"])
+    result.stdout.fnmatch_lines(
+        ["*the fvcore engine counts only the forward call of flopguard.check(model, [*]inputs)*"]
+    )
     engines = [each["flops"] and each["flops"]["engine"] for each in report()["records"]]
     assert engines == [None, "fvcore", None]
 

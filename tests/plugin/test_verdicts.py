@@ -40,7 +40,8 @@ def test_the_message_names_value_limit_place_ways_out_and_modules(project: Proje
 def test_a_limit_in_pyproject_is_named_at_its_line(project: Project) -> None:
     pytester = project(
         "def test_forward(): forward()",
-        '[tool.flopguard]\nattention = "dense"\n[tool.flopguard.budgets."test_model.py::test_forward"]\nflops = 2_047\n',
+        '[tool.flopguard]\nattention = "dense"\n'
+        '[tool.flopguard.budgets."test_model.py::test_forward"]\nflops = 2_047\n',
     )
     result = pytester.runpytest_inprocess("--flop-budget")
     result.assert_outcomes(failed=1)
@@ -54,7 +55,9 @@ def test_without_a_budget_a_number_comes_first(project: Project, run: Run) -> No
     result.stdout.fnmatch_lines(["*2.05 kFLOP*no budget"])
 
 
-def test_the_users_own_failure_goes_first(project: Project, run_both: Run, report: Callable[[], dict[str, Any]]) -> None:
+def test_the_users_own_failure_goes_first(
+    project: Project, run_both: Run, report: Callable[[], dict[str, Any]]
+) -> None:
     project('@pytest.mark.flop_budget(flops=1)\ndef test_forward():\n    forward()\n    assert "mine" == "theirs"')
     result = run_both("--flop-budget", "--flop-report=report.json")
     result.assert_outcomes(failed=1)
