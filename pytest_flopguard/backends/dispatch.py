@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-import torch
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from pytest_flopguard.backends import op_traits
 from pytest_flopguard.backends.base import CostModel
+from pytest_flopguard.backends.call_specs import SPARSE, NoShape, Signature, describe, is_sparse, signature, specs
 from pytest_flopguard.backends.eager_stance import EagerStance
 from pytest_flopguard.backends.modules import ModuleTracker
 from pytest_flopguard.core.measurement import (
@@ -30,16 +31,12 @@ from pytest_flopguard.core.measurement import (
     Phase,
     UnknownOp,
 )
-from pytest_flopguard.core.tensors import TensorSpec
-
-_Signature = tuple[Any, ...]
-_DENSE = (torch.strided, torch._mkldnn)  # type: ignore[attr-defined]
 
 
 class _Op:
     """What is known of an op before any call: its name, kind, and how it is to be treated."""
 
-    __slots__ = ("calls", "decomposes", "foreign", "kind", "makes_storage", "name", "results")
+    __slots__ = ("calls", "decomposes", "foreign", "kind", "makes_storage", "name", "opaque", "results")
 
     def __init__(
         self,
@@ -49,6 +46,7 @@ class _Op:
         decomposes: bool = False,
         makes_storage: bool = True,
         foreign: bool = True,
+        opaque: bool = False,
         results: frozenset[str] = frozenset(),
     ) -> None:
         self.name = name
@@ -56,6 +54,7 @@ class _Op:
         self.decomposes = decomposes
         self.makes_storage = makes_storage
         self.foreign = foreign
+        self.opaque = opaque
         self.results = results
         self.calls = 0
 
@@ -106,7 +105,7 @@ class OpWatch(TorchDispatchMode):
         self.plain: dict[Any, _Op] = {}
         self.sums: dict[_Place, _Sum] = {}
         self.unknown: dict[tuple[_Place, str, str], int] = {}
-        self._cache: dict[_Signature, Cost] = {}
+        self._cache: dict[Signature, Cost] = {}
         self._stance = EagerStance()
 
     def __enter__(self) -> OpWatch:
@@ -144,7 +143,7 @@ class OpWatch(TorchDispatchMode):
         if op.kind == "counted":
             self._count(op, func, args, kwargs, out)
         elif op.kind == "unknown":
-            self._note_unknown(op, _describe(op.name, args, kwargs), NO_FORMULA)
+            self._note_unknown(op, describe(op.name, args, kwargs), NO_FORMULA)
         else:
             op.calls += 1
         if self.storages is not None:
@@ -154,17 +153,17 @@ class OpWatch(TorchDispatchMode):
     def _count(self, op: _Op, func: OpOverload, args: Any, kwargs: Any, out: Any) -> None:
         try:
             # What a foreign op returns may depend on values, and its formula may look at it.
-            results = _signature((out,)) if op.foreign else None
-            key = (func, _signature(args), _signature(kwargs.items()) if kwargs else None, results)
-            cost = self._cache.get(key)
+            results = signature((out,)) if op.foreign else None
+            key = (func, signature(args), signature(kwargs.items()) if kwargs else None, results)
+            cost = None if op.opaque else self._cache.get(key)
         except (TypeError, RuntimeError):  # an unhashable argument, a tensor without one shape: cost this call alone
             key, cost = None, None
         if cost is None:
             cost = self._cost(op, args, kwargs, out)
-            if key is not None:
+            if key is not None and not op.opaque:
                 self._cache[key] = cost
         if cost.flops is None:
-            self._note_unknown(op, _describe(op.name, args, kwargs), cost.reason)
+            self._note_unknown(op, describe(op.name, args, kwargs), cost.reason)
             return
         place = _Place(op.name, *self.modules.place())
         total = self.sums.get(place)
@@ -175,17 +174,19 @@ class OpWatch(TorchDispatchMode):
         total.kernel_recompute += cost.kernel_recompute
 
     def _cost(self, op: _Op, args: Any, kwargs: Any, out: Any) -> Cost:
+        sparse = any(is_sparse(each) for each in (*args, *(kwargs or {}).values()))
         try:
             call = OpCall(
-                op=op.name,
-                args=_specs(args),
+                op=f"{op.name}{SPARSE}" if sparse else op.name,
+                args=specs(args),
                 # An out= overload writes into tensors that are no operands.
-                kwargs={name: _specs(value) for name, value in (kwargs or {}).items() if name not in op.results},
-                out=_specs(out),
+                kwargs={name: specs(value) for name, value in (kwargs or {}).items() if name not in op.results},
+                out=specs(out),
             )
-        except _NoShape as reason:
+        except NoShape as reason:
             return Cost(kind="unknown", flops=None, reason=str(reason))
-        return self.costs.cost(call)
+        cost = self.costs.cost(call)
+        return replace(cost, reason=f"{NO_FORMULA} on sparse tensors") if sparse and cost.reason == NO_FORMULA else cost
 
     def _note_unknown(self, op: _Op, call: str, reason: str) -> None:
         key = (_Place(op.name, *self.modules.place()), call, reason)
@@ -291,10 +292,6 @@ class DispatchFlops:
             )
 
 
-class _NoShape(Exception):
-    """A tensor whose shape no formula can use; the text says why."""
-
-
 def _learn(func: Any, costs: CostModel) -> _Op:
     if isinstance(func, HigherOrderOperator):
         name = f"higher_order.{func.name()}"
@@ -304,12 +301,16 @@ def _learn(func: Any, costs: CostModel) -> _Op:
     kind = costs.kind(name, op_traits.traits(func))
     if kind == "unknown":
         kind = _kind_by_kin(func, costs)
+    if kind == "unknown" and costs.kind(name + SPARSE, frozenset()) == "counted":
+        kind = "counted"
     return _Op(
         name,
         kind,
         decomposes=kind == "unknown" and func._can_decompose(),
         makes_storage=any(each.alias_info is None for each in func._schema.returns),
         foreign=func.namespace not in ("aten", "prims"),
+        # Packed parameters hide their sizes, and a key would keep them alive.
+        opaque=any("__torch__" in str(each.type) for each in func._schema.arguments),
         results=frozenset(each.name for each in func._schema.arguments if each.is_out),
     )
 
@@ -320,58 +321,3 @@ def _kind_by_kin(func: OpOverload, costs: CostModel) -> Kind:
         if kind in ("free", "uncounted"):
             return "uncounted" if kin.derivative else kind
     return "unknown"
-
-
-def _signature(values: Any) -> _Signature:
-    """Return a hashable key of arguments: what a TensorSpec tells of tensors, the value itself for the rest."""
-    return tuple(
-        [
-            (value.shape, value.dtype, value.layout, value.requires_grad)
-            if isinstance(value, torch.Tensor)
-            else _signature(value)
-            if isinstance(value, (list, tuple))
-            else value
-            for value in values
-        ]
-    )
-
-
-def _specs(value: Any) -> Any:
-    """Replace tensors by TensorSpecs, in nested lists too."""
-    if isinstance(value, torch.Tensor):
-        return _spec(value)
-    if isinstance(value, (list, tuple)):
-        return tuple(_specs(each) for each in value)
-    return value
-
-
-def _spec(tensor: torch.Tensor) -> TensorSpec:
-    if tensor.is_nested:
-        raise _NoShape("a nested tensor's shape is not one shape")
-    if tensor.layout not in _DENSE:
-        raise _NoShape(f"the FLOPs of a {str(tensor.layout).removeprefix('torch.')} tensor depend on its values")
-    shape = tuple(tensor.shape)
-    if any(type(size) is not int for size in shape):
-        raise _NoShape(f"the shape {shape} is symbolic")
-    return TensorSpec(
-        shape=shape,
-        dtype=str(tensor.dtype).removeprefix("torch."),
-        device=str(tensor.device),
-        needs_grad=tensor.requires_grad,
-    )
-
-
-def _describe(name: str, args: Any, kwargs: Any) -> str:
-    """Render a call for a person: ``mylib.fused(float32[8, 16], 0.5)``."""
-    parts = [_text(value) for value in args]
-    parts += [f"{key}={_text(value)}" for key, value in (kwargs or {}).items()]
-    return f"{name}({', '.join(parts)})"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        shape = "?" if value.is_nested else ", ".join(map(str, value.shape))
-        return f"{str(value.dtype).removeprefix('torch.')}[{shape}]"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_text, value))}]"
-    return repr(value) if isinstance(value, (bool, int, float, str, type(None))) else type(value).__name__

@@ -10,13 +10,15 @@ from math import prod
 class TensorSpec:
     """The shape, dtype name (``"float32"``) and device (``"cpu"``, ``"meta"``, ``"cuda:0"``) of a tensor.
 
-    ``needs_grad`` says whether autograd asks for the tensor's gradient; true where that is not known.
+    ``needs_grad`` says whether autograd asks for the tensor's gradient; true where that is not known. ``stored`` is
+    the number of elements that a sparse tensor stores, None for a dense one.
     """
 
     shape: tuple[int, ...]
     dtype: str = "float32"
     device: str = "cpu"
     needs_grad: bool = True
+    stored: int | None = None
 
     @property
     def ndim(self) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from contextlib import suppress
+
 import pytest
 import torch
 from torch.torch_version import TorchVersion
@@ -18,13 +21,20 @@ SINCE = {
     "aten._philox_normal": "2.12",
     "aten._philox_uniform": "2.12",
     "aten._upsample_lanczos2d_aa": "2.12",
+    "torch_nn._linear_cross_entropy_batch_chunked": "2.13",
+    "torch_nn._linear_cross_entropy_batch_chunked_no_reduction": "2.13",
 }
+# Where torch defines ops only when they are first asked for.
+LAZY = ("torch.nn.modules.linear_cross_entropy", "torch.nn.attention.varlen")
+for module in LAZY:
+    with suppress(ImportError):
+        importlib.import_module(module)
 VIEW_TAGS = {torch.Tag.inplace_view, torch.Tag.view_copy}
 
 
 def overloads(op: str) -> list[torch._ops.OpOverload]:
     """Return the overloads of an op by our name for it, none if this torch has no such op."""
-    space, name = op.split(".")
+    space, name = op.removesuffix("[sparse]").split(".")
     packet = getattr(getattr(torch.ops, space), name, None)
     return [] if packet is None else [getattr(packet, each) for each in packet.overloads()]
 

@@ -38,3 +38,19 @@ def linear_backward_weights(grad: TensorSpec, x: TensorSpec, weight: TensorSpec,
 def matmul_backward(grad: TensorSpec, a: TensorSpec, b: TensorSpec, mask: Sequence[bool], *_: Any) -> int:
     """The forward's FLOPs for each operand whose gradient the mask asks for."""
     return matmul.matmul(a, b) * (bool(mask[0]) + bool(mask[1]))
+
+
+@formula("torch_nn._linear_cross_entropy_batch_chunked")
+def linear_cross_entropy(x: TensorSpec, weight: TensorSpec, *rest: Any, **_: Any) -> int:
+    """A projection to classes and its loss, in chunks of the batch: 2 * numel(x) * classes.
+
+    The gradients that backward will scale are computed with it: as much again for that of x, and for the weight's.
+    """
+    of_input, of_weight, _of_bias = rest[-3:]
+    return matmul.linear(x, weight) * (1 + bool(of_input) + bool(of_weight))
+
+
+@formula("torch_nn._linear_cross_entropy_batch_chunked_no_reduction")
+def linear_cross_entropy_each(x: TensorSpec, weight: TensorSpec, *_: Any) -> int:
+    """As linear_cross_entropy, one loss for each item; the gradients are ops of the backward."""
+    return matmul.linear(x, weight)
