@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.dispatch import OpWatch
+from pytest_flopguard.backends.module_tree import own_buffers, own_parameters, parts
 from pytest_flopguard.core.measurement import CATEGORIES, MemoryPeak
 
 _running_node: Callable[[], Any] = torch._C._current_autograd_node  # None outside backward, which its stub denies
@@ -250,15 +250,13 @@ class LiveStorage:
             live.category = category
 
     def _mark_module(self, module: nn.Module) -> None:
-        for buffer in module.buffers():
-            if not isinstance(buffer, UninitializedTensorMixin):
+        for _, part in parts(module):
+            for buffer in own_buffers(part):
                 self._mark(buffer, "other")
-        for parameter in module.parameters():
-            if isinstance(parameter, UninitializedTensorMixin):
-                continue
-            self._mark(parameter, "parameters")
-            if parameter.grad is not None:
-                self._mark(parameter.grad, "gradients")
+            for parameter in own_parameters(part):
+                self._mark(parameter, "parameters")
+                if parameter.grad is not None:
+                    self._mark(parameter.grad, "gradients")
 
     def _mark_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         for group in optimizer.param_groups:

@@ -19,9 +19,9 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from pytest_flopguard.backends.module_tree import own_parameters, parts
 from pytest_flopguard.backends.parameter_numbers import ParameterNumbers
 from pytest_flopguard.core.measurement import ParameterCount, Phase
 
@@ -51,17 +51,14 @@ class _Root:
         module = self._module()
         if module is None:
             return
-        prefix = self._prefix
-        # torch.compile wraps a model in one that calls it _orig_mod.
-        self.paths = {
-            id(child): f"{prefix}.{name}".replace("._orig_mod", "") if name else prefix
-            for name, child in module.named_modules()
-        }
-        self.parameters = {
-            self._number(parameter): (parameter.numel(), parameter.numel() * parameter.element_size())
-            for parameter in module.parameters()
-            if not isinstance(parameter, UninitializedTensorMixin)
-        }
+        self.paths = {}
+        self.parameters = {}
+        for name, part in parts(module):
+            # torch.compile wraps a model in one that calls it _orig_mod.
+            self.paths[id(part)] = f"{self._prefix}.{name}".replace("._orig_mod", "") if name else self._prefix
+            for parameter in own_parameters(part):
+                numel = parameter.numel()
+                self.parameters[self._number(parameter)] = (numel, numel * parameter.element_size())
 
 
 class _Running(NamedTuple):
