@@ -1,0 +1,92 @@
+"""Every op of torch's own OpInfo database, forward and backward: nothing that computes may stay unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.testing._internal.opinfo.core import OpInfo, SampleInput
+from torch.utils._pytree import tree_leaves
+
+from pytest_flopguard.backends.dispatch import DispatchFlops
+from pytest_flopguard.core.measurement import FlopTally
+from pytest_flopguard.formulas.registry import Registry
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+SAMPLES = 4
+# The first that an op takes; some take an 8-bit or an integer type alone.
+DTYPES = (torch.float32, torch.complex64, torch.float8_e4m3fn, torch.bfloat16, torch.int64)
+
+# Entries of the database that have nothing to run on a CPU.
+NOT_RUN = {
+    "jiterator_unary": "needs a GPU",
+    "jiterator_binary": "needs a GPU",
+    "jiterator_4inputs_with_extra_args": "needs a GPU",
+    "jiterator_binary_return_by_ref": "needs a GPU",
+    "jiterator_2inputs_2outputs": "needs a GPU",
+    "nn.functional.batch_norm.without_cudnn": "needs a GPU",
+    "torch.ops.aten._flash_attention_forward": "needs a GPU",
+    "torch.ops.aten._efficient_attention_forward": "needs a GPU",
+}
+
+# Ops whose FLOPs no formula can tell, and why.
+UNKNOWN: dict[str, str] = {}
+
+
+def name(op: OpInfo) -> str:
+    return f"{op.name}.{op.variant_test_name}" if op.variant_test_name else op.name
+
+
+def samples(op: OpInfo) -> Iterator[tuple[SampleInput, bool]]:
+    """Yield the first sample inputs of an op, and whether it is differentiated."""
+    dtype = next(each for each in DTYPES if each in op.dtypes)
+    trained = op.supports_autograd and dtype in op.backward_dtypes and (dtype.is_floating_point or dtype.is_complex)
+    # Past the wrapper that looks for the running test in every frame, which takes longer than the samples.
+    for sample in islice(op.sample_inputs_func(op, "cpu", dtype, trained), SAMPLES):
+        yield sample, trained
+
+
+def differentiate(out: Any) -> None:
+    results = [each for each in tree_leaves(out) if isinstance(each, torch.Tensor) and each.requires_grad]
+    results = [each if each.layout == torch.strided else each.to_dense() for each in results]
+    if results:
+        torch.autograd.backward(results, [torch.ones_like(each) for each in results])
+
+
+def count(op: OpInfo, registry: Registry) -> tuple[FlopTally, int]:
+    """Run an op on its samples; returns what ran, and on how many."""
+    ran = 0
+    with DispatchFlops(registry) as flops:
+        mark = flops.begin()
+        for sample, trained in samples(op):
+            out = op(sample.input, *sample.args, **sample.kwargs)
+            if trained:
+                differentiate(out)
+            ran += 1
+        return flops.end(mark), ran
+
+
+@pytest.mark.parametrize("op", [op for op in op_db if name(op) not in NOT_RUN], ids=name)
+def test_nothing_is_unknown(op: OpInfo, registry: Registry) -> None:
+    tally, ran = count(op, registry)
+    assert ran
+    assert {(each.op, each.reason) for each in tally.unknown_ops} <= UNKNOWN.items()
+
+
+def test_what_does_not_run_is_in_the_database() -> None:
+    assert NOT_RUN.keys() <= {name(op) for op in op_db}
+
+
+def test_what_is_stated_as_unknown_has_no_formula(registry: Registry) -> None:
+    assert not UNKNOWN.keys() & {each.op for each in registry.entries()}
+
+
+def test_an_unknown_op_would_be_seen() -> None:
+    nothing_is_known = Registry()
+    addmm = next(op for op in op_db if op.name == "addmm")
+    tally, _ = count(addmm, nothing_is_known)
+    assert "aten.addmm" in {each.op for each in tally.unknown_ops}
