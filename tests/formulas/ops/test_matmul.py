@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_flopguard.core.measurement import OpCall
@@ -137,6 +137,7 @@ def test_a_list_of_products_is_their_sum(registry: Registry) -> None:
 
 
 @given(m=SIZE, k=SIZE, n=SIZE, batch=SIZE)
+@settings(deadline=None)
 def test_loops_do_as_many_multiply_adds_as_counted(m: int, k: int, n: int, batch: int) -> None:
     out, done = multiply(filled(m, k), filled(k, n))
     assert numpy.array_equal(out, filled(m, k) @ filled(k, n))
@@ -160,6 +161,7 @@ LEADS = st.sampled_from(
 
 
 @given(m=SIZE, k=SIZE, n=SIZE, leads=LEADS)
+@settings(deadline=None)
 def test_broadcast_products_do_as_many_as_counted(m: int, k: int, n: int, leads: Any) -> None:
     a, b = filled(*leads[0], m, k), filled(*leads[1], k, n)
     out, done = multiply(a, b)
@@ -173,6 +175,7 @@ def cut(total: int, places: list[int]) -> list[range]:
 
 
 @given(rows=SIZE, k=SIZE, n=SIZE, places=st.lists(SIZE, max_size=3))
+@settings(deadline=None)
 def test_groups_do_as_many_as_counted(rows: int, k: int, n: int, places: list[int]) -> None:
     groups = cut(rows, places)
     a, b = filled(rows, k), filled(len(groups), k, n)
@@ -187,5 +190,6 @@ def test_groups_do_as_many_as_counted(rows: int, k: int, n: int, places: list[in
 
 
 @given(st.lists(st.sampled_from([(), (3,), (1,), (2, 3), (2, 1), (4, 1, 1)]), min_size=2, max_size=2))
+@settings(deadline=None)
 def test_shapes_broadcast_as_numpys_do(shapes: list[tuple[int, ...]]) -> None:
     assert broadcast(*shapes) == numpy.broadcast_shapes(*shapes)
