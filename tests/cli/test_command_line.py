@@ -129,8 +129,8 @@ def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "ops"),
     [
-        ("aten.mm", ["aten.mm"]),
-        ("addbmm", ["aten.addbmm", "aten.baddbmm"]),
+        ("aten.bmm", ["aten.bmm", "aten.bmm[sparse]"]),
+        ("addbmm", ["aten.addbmm", "aten.baddbmm", "aten.baddbmm[sparse]"]),
         ("aten.?mm", ["aten.bmm"]),
     ],
 )
