@@ -42,10 +42,6 @@ class _Root:
         self.parameters: dict[int, tuple[int, int]] = {}
         self.refresh()
 
-    @property
-    def module(self) -> nn.Module | None:
-        return self._module()
-
     def refresh(self) -> None:
         """Look again while the module lives: the test may have replaced or added parts."""
         module = self._module()
