@@ -68,6 +68,7 @@ class LiveStorage:
     def __init__(self, watch: OpWatch) -> None:
         self._watch = watch
         self._entered_watch = False
+        self._passes: dict[Any, bool] = {}  # ops that need no look
         self._clear()
 
     def _clear(self) -> None:
@@ -134,6 +135,12 @@ class LiveStorage:
         """Follow one op call that has just returned."""
         if func is _LIFT:
             self._birth(out, "inputs")
+            return
+        passes = self._passes.get(func)
+        if passes is None:
+            # A view makes no storage and reads none: what it looks at is found when it is used.
+            passes = self._passes[func] = getattr(func, "is_view", False) and func not in _GRADIENTS
+        if passes:
             return
         had_tensor = False
         for value in (*args, *kwargs.values()) if kwargs else args:
