@@ -17,6 +17,11 @@ from pytest_flopguard.core.measurement import Cost, OpCall
 from pytest_flopguard.core.tensors import TensorSpec
 from pytest_flopguard.formulas.registry import Registry, default_registry
 
+# torch's formulas change from version to version, and the list below is of the newest.
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13), reason="lists the disagreements with torch 2.13"
+)
+
 REGISTRY = default_registry()
 SIZE = st.integers(0, 5)
 SOME = st.integers(1, 4)
