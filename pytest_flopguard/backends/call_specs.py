@@ -50,12 +50,15 @@ def signature(values: Any) -> Signature:
     )
 
 
-def specs(value: Any) -> Any:
-    """Replace tensors by TensorSpecs and packed parameters by PackedWeights, in nested lists too; may raise NoShape."""
+def specs(value: Any, *, result: bool = False) -> Any:
+    """Replace tensors by TensorSpecs and packed parameters by PackedWeights, in nested lists too; may raise NoShape.
+
+    A sparse ``result`` need not know how many elements it stores.
+    """
     if isinstance(value, torch.Tensor):
-        return _spec(value)
+        return _spec(value, result=result)
     if isinstance(value, (list, tuple)):
-        return tuple(specs(each) for each in value)
+        return tuple(specs(each, result=result) for each in value)
     return PackedWeight(value) if isinstance(value, torch.ScriptObject) else value
 
 
@@ -71,14 +74,14 @@ def describe(name: str, args: Any, kwargs: Any) -> str:
     return f"{name}({', '.join(parts)})"
 
 
-def _spec(tensor: torch.Tensor) -> TensorSpec:
+def _spec(tensor: torch.Tensor, *, result: bool = False) -> TensorSpec:
     if tensor.is_nested:
         raise NoShape("a nested tensor's shape is not one shape")
     shape = tuple(tensor.shape)
     if any(type(size) is not int for size in shape):
         raise NoShape(f"the shape {shape} is symbolic")
     stored = _stored(tensor)[1] if is_sparse(tensor) else None
-    if stored is not None and (tensor.is_meta or isinstance(tensor, FakeTensor)):
+    if stored is not None and not result and (tensor.is_meta or isinstance(tensor, FakeTensor)):
         raise NoShape("a sparse tensor on the meta device, or a fake one, does not know how many elements it stores")
     return TensorSpec(
         shape=shape,

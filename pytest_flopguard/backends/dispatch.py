@@ -181,7 +181,7 @@ class OpWatch(TorchDispatchMode):
                 args=specs(args),
                 # An out= overload writes into tensors that are no operands.
                 kwargs={name: specs(value) for name, value in (kwargs or {}).items() if name not in op.results},
-                out=specs(out),
+                out=specs(out, result=True),
             )
         except NoShape as reason:
             return Cost(kind="unknown", flops=None, reason=str(reason))
