@@ -1,8 +1,8 @@
 """Counts op calls of any device through a TorchDispatchMode: forward, backward, recompute and optimizer.
 
-A mode is called before any tensor subclass and before torch's own fake-tensor mode, so the same calls are seen on
-cpu, cuda, meta and fake tensors. While a call runs, the mode is off: each call is counted once, at the level at
-which autograd issued it.
+A mode is called before torch's own fake-tensor mode, so the same calls are seen on cpu, cuda, meta and fake tensors.
+While a call runs, the mode is off: each call is counted once, at the level at which autograd issued it. A call that a
+tensor subclass answers is what the subclass does for it: the calls on its inner tensors count instead.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pytest_flopguard.backends.base import CostModel
 from pytest_flopguard.backends.call_specs import SPARSE, NoShape, Signature, describe, is_sparse, signature, specs
 from pytest_flopguard.backends.eager_stance import EagerStance
 from pytest_flopguard.backends.modules import ModuleTracker
+from pytest_flopguard.backends.subclass_calls import Inside, has_tensor, pushed, subclasses
 from pytest_flopguard.core.measurement import (
     NO_FORMULA,
     Cost,
@@ -135,9 +136,11 @@ class OpWatch(TorchDispatchMode):
         op = self.plain.get(func)
         if op is None:
             op = self.plain[func] = _learn(func, self.costs)
+        if types and (kinds := subclasses(types)):
+            return self._look_inside(op, kinds, func, args, kwargs)
         if op.decomposes:
             # Inference mode delivers composite ops whole; their parts are what the other modes deliver.
-            with _Reentered(self):
+            with pushed(self):
                 return func.decompose(*args, **(kwargs or {}))
         out = func(*args, **kwargs) if kwargs else func(*args)
         if op.kind == "counted":
@@ -146,6 +149,22 @@ class OpWatch(TorchDispatchMode):
             self._note_unknown(op, describe(op.name, args, kwargs), NO_FORMULA)
         else:
             op.calls += 1
+        if self.storages is not None:
+            self.storages.saw(op.makes_storage, func, args, kwargs, out)
+        return out
+
+    def _look_inside(self, op: _Op, kinds: tuple[type, ...], func: Any, args: Any, kwargs: Any) -> Any:
+        inside = Inside(self.__torch_dispatch__)
+        with inside.below():
+            out = func(*args, **(kwargs or {}))
+        seen = {self.plain[each].kind for each in inside.ops}
+        if op.kind == "counted":
+            silent = seen.isdisjoint(("counted", "unknown"))
+        else:
+            silent = op.kind == "unknown" and not seen and has_tensor(out)
+        if silent:
+            names = ", ".join(sorted({each.__name__ for each in kinds}))
+            self._note_unknown(op, describe(op.name, args, kwargs), f"{names} answered it out of sight")
         if self.storages is not None:
             self.storages.saw(op.makes_storage, func, args, kwargs, out)
         return out
@@ -191,19 +210,6 @@ class OpWatch(TorchDispatchMode):
     def _note_unknown(self, op: _Op, call: str, reason: str) -> None:
         key = (_Place(op.name, *self.modules.place()), call, reason)
         self.unknown[key] = self.unknown.get(key, 0) + 1
-
-
-class _Reentered:
-    """Puts a mode back on the stack inside its own handler, without reinstalling what it carries."""
-
-    def __init__(self, mode: OpWatch) -> None:
-        self._mode = mode
-
-    def __enter__(self) -> None:
-        TorchDispatchMode.__enter__(self._mode)
-
-    def __exit__(self, *exc: Any) -> None:
-        TorchDispatchMode.__exit__(self._mode, *exc)
 
 
 class DispatchFlops:

@@ -167,7 +167,6 @@ def nested(layout: torch.layout) -> Tensor:
         (lambda: torch.eye(8).to_sparse() @ torch.eye(8).to_sparse(), "aten.mm", "depends on their indices"),
         (lambda: torch.eye(8).to_sparse_csr() @ torch.eye(8).to_sparse_csr(), "aten.mm", "depends on their indices"),
         (lambda: nn.Linear(8, 4)(nested(torch.strided)), "aten.linear", "a nested tensor's shape is not one shape"),
-        (lambda: nn.Linear(8, 4)(nested(torch.jagged)), "aten.linear", "a nested tensor's shape is not one shape"),
     ],
 )
 def test_tensors_whose_shape_does_not_tell_the_work(count: Count, program: Any, op: str, reason: str) -> None:

@@ -25,7 +25,12 @@ SINCE = {
     "torch_nn._linear_cross_entropy_batch_chunked_no_reduction": "2.13",
 }
 # Where torch defines ops only when they are first asked for.
-LAZY = ("torch.nn.modules.linear_cross_entropy", "torch.nn.attention.varlen")
+LAZY = (
+    "torch.nn.modules.linear_cross_entropy",
+    "torch.nn.attention.varlen",
+    "torch.distributed.tensor",
+    "torch.distributed.fsdp",
+)
 for module in LAZY:
     with suppress(ImportError):
         importlib.import_module(module)

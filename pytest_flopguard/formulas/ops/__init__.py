@@ -6,6 +6,7 @@ from pytest_flopguard.formulas.ops import (
     attention,
     conv,
     conv_kernels,
+    distributed,
     fft,
     free,
     linalg,
@@ -30,6 +31,7 @@ BUILT_IN = (
     pairwise,
     quantized,
     sparse,
+    distributed,
     free,
     uncounted,
 )

@@ -1,0 +1,50 @@
+"""Collectives and what shards tensors: they move data, and where they reduce, they add or compare."""
+
+from __future__ import annotations
+
+FREE = (
+    "c10d._allgather_base_",
+    "c10d.allgather_",
+    "c10d.allgather_coalesced_",
+    "c10d.allgather_into_tensor_coalesced_",
+    "c10d.alltoall_",
+    "c10d.alltoall_base_",
+    "c10d.barrier",
+    "c10d.broadcast_",
+    "c10d.check_for_nan",
+    "c10d.gather_",
+    "c10d.monitored_barrier_",
+    "c10d.recv_",
+    "c10d.recv_any_source_",
+    "c10d.scatter_",
+    "c10d.send",
+    "_c10d_functional._wrap_tensor_autograd",
+    "_c10d_functional.all_gather_into_tensor",
+    "_c10d_functional.all_gather_into_tensor_coalesced",
+    "_c10d_functional.all_gather_into_tensor_out",
+    "_c10d_functional.all_to_all_single",
+    "_c10d_functional.broadcast",
+    "_c10d_functional.wait_tensor",
+    "_c10d_functional_autograd.all_gather_into_tensor",
+    "_c10d_functional_autograd.all_to_all_single",
+    "_dtensor.shard_dim_alltoall",
+    "fsdp.all_gather_copy_in",
+    "fsdp.chunk_cat",
+    "fsdp.copy_",
+    "fsdp.split_with_sizes_copy",
+)
+
+UNCOUNTED = (
+    "c10d._reduce_scatter_base_",
+    "c10d.allreduce_",
+    "c10d.allreduce_coalesced_",
+    "c10d.reduce_",
+    "c10d.reduce_scatter_",
+    "c10d.reduce_scatter_tensor_coalesced_",
+    "_c10d_functional.all_reduce",
+    "_c10d_functional.all_reduce_coalesced",
+    "_c10d_functional.reduce_scatter_tensor",
+    "_c10d_functional.reduce_scatter_tensor_coalesced",
+    "_c10d_functional.reduce_scatter_tensor_out",
+    "_c10d_functional_autograd.reduce_scatter_tensor",
+)
