@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch._ops import OpOverload
 
-_TORCH = ("aten", "prims")
+_TORCH = ("aten", "prims", "quantized")
 _DERIVATIVES = ("_backward", "_backward_data", "_jvp")
 
 
