@@ -27,7 +27,6 @@ SINCE = {
 # Where torch defines ops only when they are first asked for.
 LAZY = (
     "torch.nn.modules.linear_cross_entropy",
-    "torch.nn.attention.varlen",
     "torch.distributed.tensor",
     "torch.distributed.fsdp",
 )

@@ -236,6 +236,18 @@ def test_layers_on_apple_devices_count_as_single_steps(tally: Tally, flops: Flop
     assert flops("aten.lstm_mps_backward", *saved, hx, specs(model), *options) == truth.backward
 
 
+def test_a_layer_with_nothing_to_train_before_it_counts_no_gradients(flops: Flops) -> None:
+    # Two layers; autograd asks for the weights, but the first layer's are frozen: its steps are not gone back through.
+    model = module("LSTM", num_layers=2)
+    parameters = specs(model, needs_grad=False)[:4] + specs(model)[4:]
+    x, state = TensorSpec((STEPS, BATCH, WIDTH)), TensorSpec((2, BATCH, HIDDEN))
+    sized = (2, HIDDEN, 0, 2, False, 0.0, True, False, [], None, TensorSpec((0,)), [False, False, False, True])
+    found = flops("aten._cudnn_rnn_backward", x, parameters, 4, x, state, state, x, x, None, None, *sized)
+    rows, weight = STEPS * BATCH, 4 * HIDDEN * HIDDEN
+    # Both matrices' gradients, and what goes back through all steps but the first.
+    assert found == 2 * (2 * rows * weight + (rows - BATCH) * weight)
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_dynamically_quantized_layers_count_as_plain_ones(tally: Tally, kind: str) -> None:

@@ -168,4 +168,6 @@ def test_triangles_and_factors(cost: Costs) -> None:
     assert cost("aten.triangular_solve[sparse]", (6, 3), triangle).flops == 54
     solved = cost("aten._spsolve[sparse]", triangle, (6,))
     assert (solved.flops, solved.reason) == (None, "how the factors of a sparse matrix fill in depends on its indices")
-    assert cost("aten.mm[sparse]", (6, 6), (6, 6)).flops is None
+    # A dense matrix from the left meets each stored element with each of its rows, also as the bias of addmm is sparse.
+    assert cost("aten.addmm[sparse]", triangle, (2, 6), triangle).flops == 2 * 2 * 9
+    assert cost("aten.addmm[sparse]", triangle, (6, 6), (6, 6)).flops is None
