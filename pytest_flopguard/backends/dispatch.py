@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import RLock
 from typing import Any, NamedTuple
 
 from torch._ops import HigherOrderOperator, OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack, _push_mode
 
 from pytest_flopguard.backends import op_traits
 from pytest_flopguard.backends.base import CostModel
 from pytest_flopguard.backends.call_specs import SPARSE, NoShape, Signature, describe, is_sparse, signature, specs
 from pytest_flopguard.backends.eager_stance import EagerStance
 from pytest_flopguard.backends.modules import ModuleTracker
+from pytest_flopguard.backends.new_threads import NewThreads
 from pytest_flopguard.backends.subclass_calls import Inside, has_tensor, pushed, subclasses
 from pytest_flopguard.core.measurement import (
     NO_FORMULA,
@@ -101,13 +103,15 @@ class OpWatch(TorchDispatchMode):
         self.costs = costs
         self.active = False
         self.paused = False
-        self.modules = ModuleTracker(self._on_this_thread)
+        self.lock = RLock()  # held while what threads share changes; a finalizer may call ops in between
+        self.modules = ModuleTracker(self._on_this_thread, self.lock)
         self.storages: Any = None
         self.plain: dict[Any, _Op] = {}
         self.sums: dict[_Place, _Sum] = {}
         self.unknown: dict[tuple[_Place, str, str], int] = {}
         self._cache: dict[Signature, Cost] = {}
         self._stance = EagerStance()
+        self._threads = NewThreads(self._joined)
 
     def __enter__(self) -> OpWatch:
         # Counters start anew; what ops cost stays known.
@@ -119,23 +123,29 @@ class OpWatch(TorchDispatchMode):
         self.modules.__enter__()
         super().__enter__()  # type: ignore[no-untyped-call]
         self.active = True
+        self._threads.__enter__()
         return self
 
     def __exit__(self, *exc: Any) -> None:
+        self._threads.__exit__()
         self.active = False
         super().__exit__(*exc)  # type: ignore[no-untyped-call]
         self.modules.__exit__(*exc)
         self._stance.__exit__(*exc)
 
+    def _joined(self) -> None:
+        # Modes belong to a thread, so this one goes with it; where the thread outlives the watch, it lets all go by.
+        _push_mode(self)
+
     def _on_this_thread(self) -> bool:
         return any(mode is self for mode in _get_current_dispatch_mode_stack())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self.paused:
+        if self.paused or not self.active:
             return func(*args, **(kwargs or {}))
         op = self.plain.get(func)
         if op is None:
-            op = self.plain[func] = _learn(func, self.costs)
+            op = self.plain.setdefault(func, _learn(func, self.costs))
         if types and (kinds := subclasses(types)):
             return self._look_inside(op, kinds, func, args, kwargs)
         if op.decomposes:
@@ -148,9 +158,11 @@ class OpWatch(TorchDispatchMode):
         elif op.kind == "unknown":
             self._note_unknown(op, describe(op.name, args, kwargs), NO_FORMULA)
         else:
-            op.calls += 1
+            with self.lock:
+                op.calls += 1
         if self.storages is not None:
-            self.storages.saw(op.makes_storage, func, args, kwargs, out)
+            with self.lock:
+                self.storages.saw(op.makes_storage, func, args, kwargs, out)
         return out
 
     def _look_inside(self, op: _Op, kinds: tuple[type, ...], func: Any, args: Any, kwargs: Any) -> Any:
@@ -166,7 +178,8 @@ class OpWatch(TorchDispatchMode):
             names = ", ".join(sorted({each.__name__ for each in kinds}))
             self._note_unknown(op, describe(op.name, args, kwargs), f"{names} answered it out of sight")
         if self.storages is not None:
-            self.storages.saw(op.makes_storage, func, args, kwargs, out)
+            with self.lock:
+                self.storages.saw(op.makes_storage, func, args, kwargs, out)
         return out
 
     def _count(self, op: _Op, func: OpOverload, args: Any, kwargs: Any, out: Any) -> None:
@@ -185,12 +198,13 @@ class OpWatch(TorchDispatchMode):
             self._note_unknown(op, describe(op.name, args, kwargs), cost.reason)
             return
         place = _Place(op.name, *self.modules.place())
-        total = self.sums.get(place)
-        if total is None:
-            total = self.sums[place] = _Sum()
-        total.calls += 1
-        total.flops += cost.flops
-        total.kernel_recompute += cost.kernel_recompute
+        with self.lock:
+            total = self.sums.get(place)
+            if total is None:
+                total = self.sums[place] = _Sum()
+            total.calls += 1
+            total.flops += cost.flops
+            total.kernel_recompute += cost.kernel_recompute
 
     def _cost(self, op: _Op, args: Any, kwargs: Any, out: Any) -> Cost:
         sparse = any(is_sparse(each) for each in (*args, *(kwargs or {}).values()))
@@ -209,7 +223,8 @@ class OpWatch(TorchDispatchMode):
 
     def _note_unknown(self, op: _Op, call: str, reason: str) -> None:
         key = (_Place(op.name, *self.modules.place()), call, reason)
-        self.unknown[key] = self.unknown.get(key, 0) + 1
+        with self.lock:
+            self.unknown[key] = self.unknown.get(key, 0) + 1
 
 
 class DispatchFlops:
@@ -230,21 +245,23 @@ class DispatchFlops:
     def begin(self) -> _Mark:
         """Open a region."""
         watch = self.watch
-        return _Mark(
-            sums={key: (each.calls, each.flops, each.kernel_recompute) for key, each in watch.sums.items()},
-            plain={op: op.calls for op in watch.plain.values()},
-            unknown=dict(watch.unknown),
-            modules=watch.modules.begin(),
-            unseen_calls=watch.modules.unseen_calls,
-        )
+        with watch.lock:
+            return _Mark(
+                sums={key: (each.calls, each.flops, each.kernel_recompute) for key, each in watch.sums.items()},
+                plain={op: op.calls for op in list(watch.plain.values())},
+                unknown=dict(watch.unknown),
+                modules=watch.modules.begin(),
+                unseen_calls=watch.modules.unseen_calls,
+            )
 
     def end(self, mark: _Mark) -> FlopTally:
         """Close a region: the counters now less those of its mark."""
-        return FlopTally(
-            engine=self.name,
-            counts=(*self._counted(mark), *self._plain(mark)),
-            unknown_ops=tuple(self._unknown(mark)),
-        )
+        with self.watch.lock:
+            return FlopTally(
+                engine=self.name,
+                counts=(*self._counted(mark), *self._plain(mark)),
+                unknown_ops=tuple(self._unknown(mark)),
+            )
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -275,7 +292,7 @@ class DispatchFlops:
 
     def _plain(self, mark: _Mark) -> Iterable[OpCount]:
         calls: dict[tuple[str, Kind], int] = {}
-        for op in self.watch.plain.values():
+        for op in list(self.watch.plain.values()):
             calls[op.name, op.kind] = calls.get((op.name, op.kind), 0) + op.calls - mark.plain.get(op, 0)
         for (name, kind), number in calls.items():
             if number:
@@ -294,7 +311,7 @@ class DispatchFlops:
                 module="",
                 phase="forward",
                 calls=unseen,
-                reason="op calls of threads that the test starts are not seen",
+                reason="op calls of threads that started before the test are not seen",
             )
 
 

@@ -98,12 +98,17 @@ class LiveStorage:
 
     def begin(self) -> _Scope:
         """Open a region at the bytes that live now."""
-        scope = _Scope(self._current, self._tick)
-        self._scopes.append(scope)
-        return scope
+        with self._watch.lock:
+            scope = _Scope(self._current, self._tick)
+            self._scopes.append(scope)
+            return scope
 
     def end(self, scope: _Scope) -> tuple[MemoryPeak, ...] | Unavailable:
         """Close a region: one peak for each device that held a storage, the largest first."""
+        with self._watch.lock:
+            return self._end(scope)
+
+    def _end(self, scope: _Scope) -> tuple[MemoryPeak, ...] | Unavailable:
         for module in self._watch.modules.roots():
             self._mark_module(module)
         self._scopes.remove(scope)
@@ -225,12 +230,13 @@ class LiveStorage:
 
     def _died(self, live: weakref.ref[Any]) -> None:
         assert isinstance(live, _Live)
-        if self._live.get(live.key) is not live:
-            return  # the watch that followed it is over
-        del self._live[live.key]
-        self._tick += 1
-        self._current[live.device] -= live.size
-        self._bury(live)
+        with self._watch.lock:  # a storage dies in any thread
+            if self._live.get(live.key) is not live:
+                return  # the watch that followed it is over
+            del self._live[live.key]
+            self._tick += 1
+            self._current[live.device] -= live.size
+            self._bury(live)
 
     def _bury(self, live: _Live) -> None:
         live.died = self._tick

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from threading import get_ident
+from contextlib import AbstractContextManager
+from threading import get_ident, local
 from types import FrameType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
@@ -22,6 +23,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from pytest_flopguard.backends.module_tree import own_parameters, parts
+from pytest_flopguard.backends.new_threads import started_by_python
 from pytest_flopguard.backends.parameter_numbers import ParameterNumbers
 from pytest_flopguard.core.measurement import ParameterCount, Phase
 
@@ -72,35 +74,60 @@ class _Step(NamedTuple):
     backward: int
 
 
+class _Thread:
+    """What runs in one thread: modules, optimizer steps, and whose the autograd nodes are that it creates."""
+
+    __slots__ = ("current", "names", "recomputed_in", "root", "stack", "starts", "steps")
+
+    def __init__(self) -> None:
+        self.current = ""
+        self.stack: list[_Running] = []
+        self.root: _Root | None = None
+        self.steps: list[_Step] = []
+        # Autograd numbers nodes per thread: from which number on a node belongs to which module.
+        self.starts: list[int] = []
+        self.names: list[str] = []
+        self.recomputed_in = -1
+
+
 class ModuleTracker:
-    """The stack of running modules, the owner of each autograd node, and the current phase.
+    """The stack of running modules of each thread, the owner of each autograd node, and the current phase.
 
     ``watched`` tells whether op calls of the calling thread are seen; modules that run in a thread where they are
-    not are counted in ``unseen_calls``. ``on_root`` is called with each new outermost module, ``on_step`` with the
-    optimizer before and after each step.
+    not are counted in ``unseen_calls``. ``lock`` is held while what threads share changes. ``on_root`` is called with
+    each new outermost module, ``on_step`` with the optimizer before and after each step.
     """
 
-    def __init__(self, watched: Callable[[], bool]) -> None:
+    def __init__(self, watched: Callable[[], bool], lock: AbstractContextManager[Any]) -> None:
         self.on_root: Callable[[nn.Module], None] | None = None
         self.on_step: Callable[[torch.optim.Optimizer], None] | None = None
         self.unseen_calls = 0
         self.paused = False
         self._watched = watched
+        self._lock = lock
         self._handles: list[Any] = []
         self._clear()
 
     def _clear(self) -> None:
-        self._current = ""
-        self._stack: list[_Running] = []
         self._roots: WeakKeyDictionary[nn.Module, _Root] = WeakKeyDictionary()
         self._ran: list[_Root] = []
         self._classes: dict[str, int] = {}
         self._numbers = ParameterNumbers()
-        # Per thread: autograd numbers nodes per thread, and CUDA backward runs in a thread of its own.
-        self._owners: dict[int, tuple[list[int], list[str]]] = {}
-        self._recomputed_in: dict[int, int] = {}
+        self._local = local()
+        # Threads whose nodes a backward may run; those that autograd has for devices create none of their own.
+        self._makers: list[_Thread] = []
         self._home = get_ident()
-        self._steps: list[_Step] = []
+        self._makers = [self._here()]
+
+    def _here(self) -> _Thread:
+        """Return what runs in the calling thread."""
+        try:
+            thread: _Thread = self._local.thread
+        except AttributeError:
+            thread = self._local.thread = _Thread()
+            if started_by_python():
+                self._makers.append(thread)
+        return thread
 
     def __enter__(self) -> ModuleTracker:
         self._clear()
@@ -121,22 +148,24 @@ class ModuleTracker:
     @property
     def running(self) -> bool:
         """Whether a module is running."""
-        return bool(self._stack)
+        return bool(self._here().stack)
 
     @property
     def stepping(self) -> bool:
         """Whether an optimizer step is running, other than the closure that it was given."""
-        return bool(self._steps) and not (self._steps[-1].has_closure and torch.is_grad_enabled())
+        steps = self._here().steps
+        return bool(steps) and not (steps[-1].has_closure and torch.is_grad_enabled())
 
     def begin(self) -> int:
         """Open a region; its mark is how many calls of outermost modules came before."""
-        if not self._stack:
-            self._steps.clear()  # a step that raised has not said that it ended
+        here = self._here()
+        if not here.stack:
+            here.steps.clear()  # a step that raised has not said that it ended
         return len(self._ran)
 
     def roots(self) -> Iterator[nn.Module]:
         """Outermost modules that have run and still live."""
-        yield from self._roots.keys()
+        yield from list(self._roots.keys())
 
     def parameters(self, mark: int) -> ParameterCount | None:
         """Distinct parameters of the outermost modules that ran since the mark; None if no module ran."""
@@ -152,20 +181,20 @@ class ModuleTracker:
 
     def place(self) -> tuple[str, Phase]:
         """Return the module path and phase of the op call that is being dispatched."""
-        node = _running_node()
+        node, here = _running_node(), self._here()
         if node is None:
-            if self._steps and not self._stack and self.stepping:
+            if here.steps and not here.stack and self.stepping:
                 return "", "optimizer"
-            return self._current, "forward"
+            return here.current, "forward"
         # Forward code that runs again in backward shows itself by a module entered inside backward, or, with grad
         # mode on, by torch's checkpoint on the Python stack. create_graph=True turns grad mode on, too.
-        if self._stack and self._stack[-1].in_backward:
-            return self._current, "recompute"
-        if self._steps and self._steps[-1].backward == _running_backward():
+        if here.stack and here.stack[-1].in_backward:
+            return here.current, "recompute"
+        if here.steps and here.steps[-1].backward == _running_backward():
             return "", "optimizer"
         if torch.is_grad_enabled() and self._under_checkpoint():
-            return self._current, "recompute"
-        return self._owner(node), "backward"
+            return here.current, "recompute"
+        return self._owner(node, here), "backward"
 
     @staticmethod
     def _under_checkpoint() -> bool:
@@ -176,25 +205,26 @@ class ModuleTracker:
             frame = frame.f_back
         return False
 
-    def _owner(self, node: Any) -> str:
-        thread = get_ident()
-        if thread != self._home and self._recomputed_in.get(thread, -1) in (-1, _running_backward()):
-            # A device thread runs nodes that the home thread created, except in a backward nested in a recompute.
-            thread = self._home
-        if thread not in self._owners:
-            return ""
-        starts, names = self._owners[thread]
-        position = bisect_right(starts, node._sequence_nr()) - 1
-        return names[position] if position >= 0 else ""
-
-    def _note_owner(self) -> None:
-        starts, names = self._owners.setdefault(get_ident(), ([], []))
-        number = _next_node_number()
-        if starts and starts[-1] == number:
-            names[-1] = self._current
+    def _owner(self, node: Any, here: _Thread) -> str:
+        if here not in self._makers and here.recomputed_in not in (-1, _running_backward()):
+            maker = here  # a device thread, in a backward nested in a recompute
         else:
-            starts.append(number)
-            names.append(self._current)
+            # A node does not tell which thread created it, and numbers of two threads say nothing of each other.
+            makers = [each for each in self._makers if each.starts]
+            if len(makers) != 1:
+                return ""
+            (maker,) = makers
+        position = bisect_right(maker.starts, node._sequence_nr()) - 1
+        return maker.names[position] if position >= 0 else ""
+
+    @staticmethod
+    def _note_owner(here: _Thread) -> None:
+        number = _next_node_number()
+        if here.starts and here.starts[-1] == number:
+            here.names[-1] = here.current
+        else:
+            here.starts.append(number)
+            here.names.append(here.current)
 
     def _elsewhere(self) -> bool:
         """Whether the calling thread is one in which op calls are not seen."""
@@ -206,27 +236,32 @@ class ModuleTracker:
         if self._elsewhere():
             self.unseen_calls += 1
             return
-        backward = _running_backward()
-        if not self._stack:
-            self._ran.append(self._root_of(module, again=backward != -1))
-        root = self._ran[-1]
-        if id(module) not in root.paths:
-            root.refresh()
-        path = root.paths.get(id(module)) or f"{self._current}.{type(module).__name__}"
-        if backward != -1 and get_ident() != self._home:
-            self._recomputed_in[get_ident()] = backward
-        self._stack.append(_Running(path, id(module), backward != -1))
-        self._current = path
-        self._note_owner()
+        here, backward = self._here(), _running_backward()
+        if here.root is None or not here.stack:
+            # A thread may run parts of a model that another thread runs.
+            again = backward != -1 or get_ident() != self._home
+            with self._lock:
+                here.root = self._root_of(module, again)
+                self._ran.append(here.root)
+        if id(module) not in here.root.paths:
+            with self._lock:
+                here.root.refresh()
+        path = here.root.paths.get(id(module)) or f"{here.current}.{type(module).__name__}"
+        if backward != -1:
+            here.recomputed_in = backward
+        here.stack.append(_Running(path, id(module), backward != -1))
+        here.current = path
+        self._note_owner(here)
 
     def _left(self, module: nn.Module, args: object, output: object) -> None:
         if self.paused or self._elsewhere():
             return
+        here = self._here()
         # A part that was left by an exception such as KeyboardInterrupt has not said so.
-        while self._stack and self._stack.pop().module != id(module):
+        while here.stack and here.stack.pop().module != id(module):
             pass
-        self._current = self._stack[-1].path if self._stack else ""
-        self._note_owner()
+        here.current = here.stack[-1].path if here.stack else ""
+        self._note_owner(here)
 
     def _root_of(self, module: nn.Module, again: bool) -> _Root:
         """Return the root that a module is; for forward work done again, the one that it is a part of."""
@@ -244,12 +279,16 @@ class ModuleTracker:
 
     def _step_begins(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         has_closure = any(callable(each) for each in (*args, *kwargs.values()))
-        self._steps.append(_Step(has_closure, _running_backward()))
-        if self.on_step is not None:
-            self.on_step(optimizer)
+        self._here().steps.append(_Step(has_closure, _running_backward()))
+        self._tell(optimizer)
 
     def _step_ends(self, optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
-        if self._steps:
-            self._steps.pop()
+        steps = self._here().steps
+        if steps:
+            steps.pop()
+        self._tell(optimizer)
+
+    def _tell(self, optimizer: torch.optim.Optimizer) -> None:
         if self.on_step is not None:
-            self.on_step(optimizer)
+            with self._lock:
+                self.on_step(optimizer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.attention.flex_attention import flex_attention
 
-from pytest_flopguard.backends.dispatch import DispatchFlops
 from pytest_flopguard.core.measurement import NO_FORMULA, Cost, FlopTally, UnknownOp
 from pytest_flopguard.core.tensors import TensorSpec
 from pytest_flopguard.formulas.registry import Registry
@@ -224,29 +222,3 @@ def test_a_branch_that_torch_chooses_is_unknown(count: Count) -> None:
     x = torch.ones(4, 8)
     tally = count(lambda: torch.cond(torch.tensor(True), lambda x: x @ x.T, lambda x: x @ x.T * 2, (x,)))
     assert [each.op for each in tally.unknown_ops] == ["higher_order.cond"]
-
-
-def test_modules_called_in_another_thread_are_told(costs: Registry) -> None:
-    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU())
-    x = torch.ones(4, 8)
-
-    def in_thread() -> None:
-        thread = Thread(target=lambda: model(x))
-        thread.start()
-        thread.join()
-
-    with DispatchFlops(costs) as engine:
-        first = engine.begin()
-        in_thread()
-        model(x)
-        tally = engine.end(first)
-        second = engine.begin()
-        assert engine.end(second).unknown_ops == ()
-        with engine.paused():
-            in_thread()
-        assert engine.end(second).unknown_ops == ()
-    # Each of the three modules of the thread's call; what this thread does is counted: 2*4*8*16.
-    (unknown,) = tally.unknown_ops
-    assert (unknown.op, unknown.calls, unknown.phase, tally.at_least) == ("python.thread", 3, "forward", 1024)
-    assert tally.total is None
-    assert tally.by_module() == {"Sequential.0": 1024}

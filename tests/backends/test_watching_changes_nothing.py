@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import sys
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -52,6 +53,7 @@ def installed() -> dict[str, Any]:
     return {
         "modes": _get_current_dispatch_mode_stack(),
         "finders": list(sys.meta_path),
+        "thread profiler": threading.getprofile(),
         "filters": list(warnings.filters),
         "grad": torch.is_grad_enabled(),
         **{name: dict(getattr(module_hooks, name)) for name in tables},
@@ -169,6 +171,7 @@ def test_the_look_at_what_is_installed_can_fail(watch: Watch) -> None:
     with watch():
         assert {name for name, value in installed().items() if value != before[name]} >= {
             "modes",
+            "thread profiler",
             "_global_forward_hooks",
             "_global_forward_pre_hooks",
             "before step",
