@@ -12,6 +12,18 @@ from pytest_flopguard.core.tensors import TensorSpec
 Signature = tuple[Any, ...]
 # An op on sparse tensors does other work than on dense ones: its formula has a name of its own, "aten.mm[sparse]".
 SPARSE = "[sparse]"
+# Ops that do for each component of a nested tensor what they do for a tensor, and whether dense arguments are shared
+# by all components (a weight) or would have to be cut along the batch.
+_BY_COMPONENT = {
+    "aten.linear": True,
+    "aten.linear_backward": True,
+    "aten.matmul": False,
+    "aten.matmul_backward": False,
+    "aten.scaled_dot_product_attention": False,
+    "aten._transformer_encoder_layer_fwd": True,
+    "aten._native_multi_head_attention": True,
+}
+_BATCHED = ("aten._transformer_encoder_layer_fwd", "aten._native_multi_head_attention")
 _DENSE = (torch.strided, torch._mkldnn)  # type: ignore[attr-defined]
 
 
@@ -65,6 +77,42 @@ def specs(value: Any, *, result: bool = False) -> Any:
 def is_sparse(value: Any) -> bool:
     """Whether a value is a sparse tensor of any layout."""
     return isinstance(value, torch.Tensor) and value.layout not in _DENSE and not value.is_nested
+
+
+def by_component(op: str, args: Any) -> list[tuple[Any, ...]] | None:
+    """Split a call on nested tensors into the specs of one call for each of their components.
+
+    None where nothing is nested, or where it is not known how the op pairs components with the dense arguments.
+    """
+    nested = [each for each in args if isinstance(each, torch.Tensor) and each.is_nested]
+    if not nested or any(each.layout != torch.strided for each in nested):
+        return None
+    dense = [each for each in args if isinstance(each, torch.Tensor) and not each.is_nested]
+    if op not in _BY_COMPONENT or (dense and not _BY_COMPONENT[op]):
+        return None
+    # The sizes are kept on the host, whatever the device of the data.
+    shapes = [each._nested_tensor_size().tolist() for each in nested]
+    calls = []
+    for components in zip(*shapes, strict=True):
+        remaining = iter(zip(nested, components, strict=True))
+        calls.append(
+            tuple(
+                _component(*next(remaining), lead=op in _BATCHED)
+                if any(value is each for each in nested)
+                else specs(value)
+                for value in args
+            )
+        )
+    return calls
+
+
+def _component(tensor: torch.Tensor, shape: list[int], lead: bool) -> TensorSpec:
+    return TensorSpec(
+        shape=(1, *shape) if lead else tuple(shape),
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        device=str(tensor.device),
+        needs_grad=tensor.requires_grad,
+    )
 
 
 def describe(name: str, args: Any, kwargs: Any) -> str:

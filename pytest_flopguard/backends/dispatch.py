@@ -18,7 +18,16 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 
 from pytest_flopguard.backends import op_traits
 from pytest_flopguard.backends.base import CostModel
-from pytest_flopguard.backends.call_specs import SPARSE, NoShape, Signature, describe, is_sparse, signature, specs
+from pytest_flopguard.backends.call_specs import (
+    SPARSE,
+    NoShape,
+    Signature,
+    by_component,
+    describe,
+    is_sparse,
+    signature,
+    specs,
+)
 from pytest_flopguard.backends.eager_stance import EagerStance
 from pytest_flopguard.backends.modules import ModuleTracker
 from pytest_flopguard.backends.new_threads import NewThreads
@@ -207,6 +216,12 @@ class OpWatch(TorchDispatchMode):
             total.kernel_recompute += cost.kernel_recompute
 
     def _cost(self, op: _Op, args: Any, kwargs: Any, out: Any) -> Cost:
+        components = None if kwargs else by_component(op.name, args)
+        if components is not None:
+            costs = [self.costs.cost(OpCall(op=op.name, args=each)) for each in components]
+            flops, again = [each.flops for each in costs], sum(each.kernel_recompute for each in costs)
+            if None not in flops:
+                return Cost(kind="counted", flops=sum(each or 0 for each in flops), kernel_recompute=again)
         sparse = any(is_sparse(each) for each in (*args, *(kwargs or {}).values()))
         try:
             call = OpCall(
