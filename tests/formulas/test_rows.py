@@ -40,6 +40,8 @@ def overloads(op: str) -> list[torch._ops.OpOverload]:
     """Return the overloads of an op by our name for it, none if this torch has no such op."""
     space, name = op.removesuffix("[sparse]").split(".")
     packet = getattr(getattr(torch.ops, space), name, None)
+    if isinstance(packet, torch._ops.HigherOrderOperator):
+        return [torch.ops.aten.mm.default]  # there, as one with no schema and no tags that could be looked at
     return [] if packet is None else [getattr(packet, each) for each in packet.overloads()]
 
 
