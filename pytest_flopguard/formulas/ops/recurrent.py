@@ -8,7 +8,8 @@ and direction. The gates' own arithmetic is elementwise and left out.
 Backward multiplies each matrix once more for what flows back and once for its own gradient: twice the forward, less
 what autograd does not ask for: the input's gradient, the first step's hidden state's, frozen weights'. oneDNN and
 cuDNN compute some of it nevertheless and drop it. That is left out, as torch's own steps do not do it and the same
-model must count the same everywhere.
+model must count the same everywhere. An op without a mask does not say what is asked for: there, a tensor that
+requires a gradient is taken to get one.
 """
 
 from __future__ import annotations
