@@ -12,11 +12,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint format docs-check examples coverage bench setup clean FORCE
+.PHONY: help demo test lint format docs-check examples coverage bench bakeoff setup clean FORCE
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo | test | lint | format | docs-check | examples | coverage | bench | setup | clean"
+	@echo "make demo | test | lint | format | docs-check | examples | coverage | bench | bakeoff | setup | clean"
 
 setup: $(READY)
 
@@ -67,6 +67,10 @@ coverage: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
+
+# Installs the peers into build/peers and writes the tables of docs/explanation/accuracy.md.
+bakeoff: $(READY)
+	$(BIN)/python benchmarks/bakeoff.py --write
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*

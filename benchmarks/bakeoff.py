@@ -3,8 +3,8 @@
     python benchmarks/bakeoff.py [--peer NAME ...] [--case TEXT] [--write]
 
 Peers are installed without their dependencies into build/peers, one folder for each, so that none can change torch
-or another. Each runs in a process of its own that is started again after a crash or after 60 seconds without an
-answer. ``--write`` puts the tables into docs/explanation/accuracy.md.
+or another. Each answers for each program in a process of its own, so that a crash, or 60 seconds without an answer, is
+one cell. ``--write`` puts the tables into docs/explanation/accuracy.md.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import selectors
+import signal
 import subprocess
 import sys
 import warnings
@@ -76,7 +77,7 @@ class Worker:
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--worker", peer],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True,
         )  # fmt: skip
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
@@ -95,19 +96,24 @@ class Worker:
 
     def stop(self) -> None:
         """End the process."""
-        self._process.kill()
+        self._end()
         self._process.wait()
         self._selector.close()
         for stream in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
 
+    def _end(self) -> None:
+        # The process and those that it has doubled itself into.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def _answer(self, seconds: int) -> dict[str, Any]:
         ready = self._selector.select(seconds)
         line = self._process.stdout.readline() if ready else ""
         if line:
             return json.loads(line)
-        self._process.kill()
+        self._end()
         code = self._process.wait()
         why = "error" if ready else "timeout"
         return {"flops": None, "why": why, "detail": f"exit code {code}" if ready else f"no answer in {seconds} s"}
@@ -123,11 +129,15 @@ def work(name: str) -> None:
     warnings.simplefilter("ignore")
     sys.path.insert(0, str(FOLDER / name))
     try:
+        # Large, and needed by many cases: imported once, before the process is doubled for each case.
+        import torch._dynamo  # noqa: F401
+        import transformers  # noqa: F401
         from cases import CASES
         from peers import PEERS
 
         peer = next(each for each in PEERS if each.name == name)
-        importlib.import_module(peer.module)
+        if peer.preload:
+            importlib.import_module(peer.module)
         hello = {"reason": ""}
     except Exception as error:  # noqa: BLE001 - a peer may fail in any way, and the table says so
         hello = {"reason": f"{type(error).__name__}: {error}"}
@@ -135,12 +145,24 @@ def work(name: str) -> None:
     cases = {} if hello["reason"] else {each.name: each for each in CASES}
     for line in sys.stdin:
         case, backward = json.loads(line)
-        try:
-            flops = peer.count(cases[case], backward)
-            cell: dict[str, Any] = {"flops": flops, "why": "" if flops is not None else "unknown"}
-        except Exception as error:  # noqa: BLE001
-            cell = {"flops": None, "why": "error", "detail": f"{type(error).__name__}: {error}"[:300]}
-        print(json.dumps(cell), file=answers, flush=True)
+        # Some peers leave torch patched when they fail: what they say of one case must not depend on the one before.
+        child = os.fork()
+        if not child:
+            print(json.dumps(answer(peer, cases[case], backward)), file=answers, flush=True)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status:
+            died = {"flops": None, "why": "error", "detail": f"died: {os.waitstatus_to_exitcode(status)}"}
+            print(json.dumps(died), file=answers, flush=True)
+
+
+def answer(peer: Any, case: Any, backward: bool) -> dict[str, Any]:
+    """Return what a peer says of a case, as the fields of a Cell."""
+    try:
+        flops = peer.count(case, backward)
+    except Exception as error:  # noqa: BLE001
+        return {"flops": None, "why": "error", "detail": f"{type(error).__name__}: {error}"[:300]}
+    return {"flops": flops, "why": "" if flops is not None else "unknown"}
 
 
 def install(name: str, requirements: Sequence[str]) -> str:

@@ -6,14 +6,13 @@ elementwise work, which the truths leave out.
 
 from __future__ import annotations
 
-import inspect
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from cases.case import Case, loss
+from cases.case import Case, Function, loss
 from torch import nn
 
 Count = Callable[[Case, bool], "int | None"]
@@ -25,6 +24,7 @@ class Peer:
     """A counter. ``count(case, backward)`` returns FLOPs, None where the counter says that it does not know.
 
     ``module`` is what is imported; ``install`` names what pip needs besides torch and fvcore, the counter first.
+    Without ``preload`` it is imported anew for each program: it does not work in a copy of its process.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Peer:
     backward: bool = False
     install: tuple[str, ...] = ()
     says: str
+    preload: bool = True
 
 
 def _prepared(case: Case, backward: bool) -> Callable[[], None]:
@@ -109,14 +110,11 @@ def _fvcore(module: nn.Module, args: tuple[Any, ...]) -> Any:
 def _ptflops(module: nn.Module, args: tuple[Any, ...]) -> Any:
     from ptflops import get_model_complexity_info
 
-    names = list(inspect.signature(module.forward).parameters)
-    if len(names) < len(args) or "args" in names:
-        names = [f"x{number}" for number in range(len(args))]
-    given = dict(zip(names, args, strict=False))
-    # It calls the model with keywords, or with one tensor.
-    inputs = args[0] if len(args) == 1 else given
+    # It divides what modules do, and nothing else, by the length of the outermost module's positional input: given
+    # keywords it divides by one.
+    inputs = {f"x{number}": each for number, each in enumerate(args)}
     macs, _ = get_model_complexity_info(
-        module,
+        Function(module),
         (1,),
         input_constructor=lambda _: inputs,
         as_strings=False,
@@ -125,8 +123,7 @@ def _ptflops(module: nn.Module, args: tuple[Any, ...]) -> Any:
     )
     if macs is None:
         raise RuntimeError("it gave up on the model")
-    # It divides by the size of the batch.
-    return macs * len(args[0])
+    return macs
 
 
 def _thop(module: nn.Module, args: tuple[Any, ...]) -> Any:
@@ -144,6 +141,9 @@ def _torchinfo(module: nn.Module, args: tuple[Any, ...]) -> Any:
 def _calflops(module: nn.Module, args: tuple[Any, ...]) -> Any:
     from calflops import calculate_flops
 
+    # It asks the first parameter for the device; without one it would stop there.
+    if next(module.parameters(), None) is None:
+        module.register_parameter("device", nn.Parameter(torch.zeros(())))
     return calculate_flops(module, args=list(args), print_results=False, print_detailed=False, output_as_string=False)[
         1
     ]
@@ -170,8 +170,10 @@ def _torchlens(module: nn.Module, args: tuple[Any, ...]) -> Any:
 
 
 PEERS = (
-    Peer(name="flopguard", module="pytest_flopguard", count=_flopguard, backward=True, says="FLOPs"),
-    Peer(name="FlopCounterMode", module="torch", count=_flop_counter_mode, backward=True, says="FLOPs"),
+    Peer(name="flopguard", module="pytest_flopguard.backends.dispatch", count=_flopguard, backward=True, says="FLOPs"),
+    Peer(
+        name="FlopCounterMode", module="torch.utils.flop_counter", count=_flop_counter_mode, backward=True, says="FLOPs"
+    ),
     Peer(
         name="torch.profiler",
         module="torch",
@@ -234,6 +236,7 @@ PEERS = (
         module="torchlens.user_funcs",
         count=_of_model(_torchlens, 2),
         install=("torchlens==2.36.1", "graphviz"),
+        preload=False,
         says="multiply-adds and FLOPs; tells the ops that it does not know; backward is an estimate by op",
     ),
 )
