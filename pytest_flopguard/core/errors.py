@@ -33,6 +33,7 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "formula-result": "the formula {formula} for {op} returned {value!r}: expected a non-negative int",
         "formula-raised": "the formula {formula} for {op} raised {error}",
         "backend-unavailable": "backend {name!r} cannot be used: {reason}",
+        "bad-size": "{name} = {value!r}: expected {rule}",
         "bad-report": "not a flopguard report: {reason}",
         "unknown-format": "no reporter writes {suffix!r} files ({path}){hint}",
     }
@@ -81,3 +82,7 @@ class UsageError(FlopguardError):
 
 class FormulaError(FlopguardError):
     """A formula from a hook is wrong: the text names the formula and the op."""
+
+
+class SizeError(FlopguardError, ValueError):
+    """A closed form was given a size that cannot be: the text names the value and the rule."""

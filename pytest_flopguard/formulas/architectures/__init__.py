@@ -1,0 +1,1 @@
+"""Closed forms of whole architectures, one family a file."""
