@@ -34,6 +34,7 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "formula-raised": "the formula {formula} for {op} raised {error}",
         "backend-unavailable": "backend {name!r} cannot be used: {reason}",
         "bad-size": "{name} = {value!r}: expected {rule}",
+        "unknown-name": "unknown {kind} {name!r}; known are {known}{hint}",
         "bad-report": "not a flopguard report: {reason}",
         "unknown-format": "no reporter writes {suffix!r} files ({path}){hint}",
     }
@@ -86,3 +87,14 @@ class FormulaError(FlopguardError):
 
 class SizeError(FlopguardError, ValueError):
     """A closed form was given a size that cannot be: the text names the value and the rule."""
+
+
+class UnknownNameError(FlopguardError, LookupError):
+    """A table of ours has no such row: the text names the nearest and lists them all."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
+    """Build the error of a name that a table does not have: all that it has, and the nearest of them."""
+    names = sorted(known)
+    hint = nearest(str(name), names)
+    return UnknownNameError(message("unknown-name", kind=kind, name=name, known=", ".join(names) or "none", hint=hint))

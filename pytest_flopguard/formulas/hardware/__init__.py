@@ -1,0 +1,1 @@
+"""What a GPU can do at most: peak rates by dtype, memory, and the roofline bound that both set."""
