@@ -18,8 +18,9 @@ class Term:
     """One named part of a model: FLOPs of one occurrence, and how many there are.
 
     ``equation`` is the arithmetic in the breakdown's symbols (``"2*B*s*h*(h + 2*kv)"``). ``backward`` is twice the
-    forward unless an operand needs no gradient (``backward=each`` for the first layer on raw inputs). ``modules`` is a
-    regular expression of the module paths whose op calls belong to this term, empty where nothing is said of it.
+    forward unless an operand needs no gradient (``backward_each=each`` for the first layer on raw inputs).
+    ``recompute_each`` is what checkpointing does again. ``modules`` is a regular expression of the module paths whose
+    op calls belong to this term, empty where nothing is said of it.
     """
 
     name: str
@@ -27,11 +28,13 @@ class Term:
     each: int
     times: int = 1
     backward_each: int | None = None
+    recompute_each: int = 0
     modules: str = ""
 
     def __post_init__(self) -> None:
         whole(f"the FLOPs of {self.name!r}", self.each)
         whole(f"the number of {self.name!r}", self.times)
+        whole(f"the recomputed FLOPs of {self.name!r}", self.recompute_each)
         if self.backward_each is not None:
             whole(f"the backward FLOPs of {self.name!r}", self.backward_each)
 
@@ -45,6 +48,11 @@ class Term:
         """FLOPs of one backward pass."""
         one = BOTH_GRADIENTS * self.each if self.backward_each is None else self.backward_each
         return one * self.times
+
+    @property
+    def recompute(self) -> int:
+        """FLOPs that checkpointing does again during one backward pass."""
+        return self.recompute_each * self.times
 
     @property
     def training_step(self) -> int:
@@ -96,9 +104,31 @@ class Breakdown:
         return sum(each.backward for each in self.terms)
 
     @property
+    def recompute(self) -> int:
+        """FLOPs that checkpointing does again during one backward pass."""
+        return sum(each.recompute for each in self.terms)
+
+    @property
     def training_step(self) -> int:
-        """FLOPs of forward and backward, nothing recomputed."""
+        """FLOPs of forward and backward, nothing recomputed: the model FLOPs of one step."""
         return self.forward + self.backward
+
+    @property
+    def hardware_step(self) -> int:
+        """FLOPs that one step really does: forward, backward and recompute."""
+        return self.training_step + self.recompute
+
+    def recomputed(self, *names: str, but: tuple[str, ...] = ()) -> Breakdown:
+        """Return the breakdown with the named terms (all of them where none is named) done again, save those in but."""
+        return replace(
+            self,
+            terms=tuple(
+                replace(each, recompute_each=each.each)
+                if (not names or each.name in names) and each.name not in but
+                else each
+                for each in self.terms
+            ),
+        )
 
     def by_name(self) -> dict[str, int]:
         """Forward FLOPs by term name, dearest first."""
