@@ -35,6 +35,8 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "backend-unavailable": "backend {name!r} cannot be used: {reason}",
         "bad-size": "{name} = {value!r}: expected {rule}",
         "unknown-name": "unknown {kind} {name!r}; known are {known}{hint}",
+        "bad-config": "the config of {model_type!r}: {problem}",
+        "unknown-architecture": "no closed form for the architecture {name!r}{hint}; known are {known}",
         "bad-report": "not a flopguard report: {reason}",
         "unknown-format": "no reporter writes {suffix!r} files ({path}){hint}",
     }
@@ -83,6 +85,10 @@ class UsageError(FlopguardError):
 
 class FormulaError(FlopguardError):
     """A formula from a hook is wrong: the text names the formula and the op."""
+
+
+class ConfigError(FlopguardError, ValueError):
+    """A model's config cannot be read as sizes: the text names the model type, the field and the rule."""
 
 
 class SizeError(FlopguardError, ValueError):
