@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import pow
 from types import MappingProxyType
 
 from pytest_flopguard.core.errors import unknown_name
@@ -26,16 +27,16 @@ class KaplanFit:
 
     def from_parameters(self, parameters: int) -> float:
         """L(N) = (N_c/N)^alpha_N, data without end."""
-        return (self.n_c / positive("parameters", parameters)) ** self.alpha_n
+        return pow(self.n_c / positive("parameters", parameters), self.alpha_n)
 
     def from_data(self, tokens: int) -> float:
         """L(D) = (D_c/D)^alpha_D, a model as large as one likes, stopped early."""
-        return (self.d_c / positive("tokens", tokens)) ** self.alpha_d
+        return pow(self.d_c / positive("tokens", tokens), self.alpha_d)
 
     def loss(self, parameters: int, tokens: int) -> float:
         """L(N, D) = [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D, equation 1.5."""
-        by_size = (self.n_c / positive("parameters", parameters)) ** (self.alpha_n / self.alpha_d)
-        return (by_size + self.d_c / positive("tokens", tokens)) ** self.alpha_d
+        by_size = pow(self.n_c / positive("parameters", parameters), self.alpha_n / self.alpha_d)
+        return pow(by_size + self.d_c / positive("tokens", tokens), self.alpha_d)
 
 
 # The joint equation has constants of its own (table 2); those of L(N) and L(D) alone are often put into it by mistake.
@@ -59,4 +60,4 @@ def kaplan_fit(name: str | KaplanFit) -> KaplanFit:
 
 def data_against_overfitting(parameters: int) -> float:
     """Tokens from which on overfitting stays below the noise of the loss: 5e3 * N^0.74, equation 4.4."""
-    return 5e3 * positive("parameters", parameters) ** 0.74
+    return 5e3 * pow(positive("parameters", parameters), 0.74)

@@ -1,13 +1,15 @@
 """Loss as a function of parameters N and tokens D: L = E + A/N^alpha + B/D^beta, by named fits. All are floats.
 
-Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models" (arXiv 2203.15556), equation 10. The rounded
-constants as printed put the optimum elsewhere than the paper's own figure 4; the unrounded ones of its TeX source agree.
+Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models" (arXiv 2203.15556), equation 10. The
+constants as printed, rounded, put the optimum elsewhere than the paper's own figure 4; the unrounded ones of its TeX
+source agree with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import pow, sqrt
 from types import MappingProxyType
 
 from pytest_flopguard.core.errors import unknown_name
@@ -31,7 +33,7 @@ class Fit:
     def loss(self, parameters: int, tokens: int) -> float:
         """L(N, D)."""
         n, d = positive("parameters", parameters), positive("tokens", tokens)
-        return self.irreducible + self.parameters / n**self.alpha + self.data / d**self.beta
+        return self.irreducible + self.parameters / pow(n, self.alpha) + self.data / pow(d, self.beta)
 
     @property
     def parameter_exponent(self) -> float:
@@ -49,8 +51,10 @@ class Fit:
         N = G (C/6)^a, D = (C/6)^b / G, G = (alpha A / (beta B))^(1/(alpha + beta)); equation 4 of the paper.
         """
         work = positive("compute", compute) / FLOPS_PER_PARAMETER_AND_TOKEN
-        scale = (self.alpha * self.parameters / (self.beta * self.data)) ** (1 / (self.alpha + self.beta))
-        return max(1, round(scale * work**self.parameter_exponent)), max(1, round(work**self.data_exponent / scale))
+        scale = pow(self.alpha * self.parameters / (self.beta * self.data), 1 / (self.alpha + self.beta))
+        return max(1, round(scale * pow(work, self.parameter_exponent))), max(
+            1, round(pow(work, self.data_exponent) / scale)
+        )
 
 
 _ROWS = (
@@ -106,5 +110,5 @@ def fit(name: str | Fit) -> Fit:
 
 def twenty_tokens(compute: int) -> tuple[int, int]:
     """(N, D) of the rule of thumb D = 20 N: N = sqrt(C/120), to the nearest whole number."""
-    parameters = max(1, round((positive("compute", compute) / 120) ** 0.5))
+    parameters = max(1, round(sqrt(positive("compute", compute) / 120)))
     return parameters, 20 * parameters

@@ -14,16 +14,17 @@ SECONDS_PER_HOUR = 3600
 SECONDS_PER_DAY = 24 * SECONDS_PER_HOUR
 
 
-def _rate(name: str, value: float) -> float:
+def _rate(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value <= 0:
         raise SizeError(message("bad-size", name=name, value=value, rule="a number above 0"))
     return value
 
 
-def _share(name: str, value: float) -> float:
-    if _rate(name, value) > 1:
+def _share(name: str, value: object) -> float:
+    share = _rate(name, value)
+    if share > 1:
         raise SizeError(message("bad-size", name=name, value=value, rule="a share of the peak, at most 1"))
-    return value
+    return share
 
 
 def training_seconds(compute: int, *, gpus: int, peak: int, mfu: float) -> float:
