@@ -87,6 +87,10 @@ class FormulaError(FlopguardError):
     """A formula from a hook is wrong: the text names the formula and the op."""
 
 
+class ArchitectureError(FlopguardError, LookupError):
+    """There is no closed form for an architecture: the text names the nearest."""
+
+
 class ConfigError(FlopguardError, ValueError):
     """A model's config cannot be read as sizes: the text names the model type, the field and the rule."""
 

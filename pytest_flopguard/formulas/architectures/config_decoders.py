@@ -70,6 +70,26 @@ def llama(
     return replace(sizes, layer_extra=2 * sizes.head_dim) if query_norms else sizes
 
 
+def mistral(fields: Fields) -> DecoderSizes:
+    """Mistral: a window in every layer, where one is given."""
+    return llama(fields, slides=always)
+
+
+def gemma(fields: Fields) -> DecoderSizes:
+    """Gemma: wide heads and a tied head."""
+    return llama(fields, tied=True, head_dim=256)
+
+
+def gemma2(fields: Fields) -> DecoderSizes:
+    """Gemma 2: a window in every other layer, and norms after both halves of a block, too."""
+    return llama(fields, slides=every(2), tied=True, head_dim=256, layer_norms=4)
+
+
+def gemma3(fields: Fields) -> DecoderSizes:
+    """Gemma 3's text model: five layers with a window for each without, norms of queries and keys."""
+    return llama(fields, slides=every(6), tied=True, head_dim=256, layer_norms=4, query_norms=True)
+
+
 def qwen2(fields: Fields) -> DecoderSizes:
     """Qwen 2 and 2.5: Llama with biases on queries, keys and values."""
     return llama(fields, slides=from_max_window_layers, qkv_bias=True, out_bias=False)
