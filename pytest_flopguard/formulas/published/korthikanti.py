@@ -15,7 +15,7 @@ def model_flops(*, layers: int, width: int, vocabulary: int, sequence: int, batc
 
 
 def hardware_flops(*, layers: int, width: int, vocabulary: int, sequence: int, batch: int) -> int:
-    """Return model_flops and one more forward of the attention core, 4*B*L*s^2*h, as the text of selective recompute says.
+    """Return ``model_flops`` and one more forward of the attention core, 4*B*L*s^2*h, as the text says.
 
     72*B*L*s*h^2*(1 + 2s/(9h) + v/(12hL)).
     """

@@ -21,8 +21,5 @@ def training_flops(sizes: DecoderSizes, lengths: Sequence[int], *, causal: bool 
     per_token = 2 * sizes.vocab * sizes.width + layer_elements(sizes, routing=True)
     windows = sizes.windows or (0,) * sizes.layers
     pairs = sum(each * (min(each, w) if w else each) for w in windows for each in lengths)
-    if not causal:
-        core = 12 * sizes.query_width
-    else:
-        core = 3 * (sizes.query_width + sizes.value_width)
+    core = 3 * (sizes.query_width + sizes.value_width) if causal else 12 * sizes.query_width
     return 6 * per_token * sum(positive("length", each) for each in lengths) + core * sizes.heads * pairs
