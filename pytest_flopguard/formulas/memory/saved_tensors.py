@@ -1,7 +1,8 @@
 """Bytes that torch's autograd really keeps of one layer: unique storages saved for backward, parameters excluded.
 
 These hold for eager torch on a CPU, where the tests measure them with ``saved_tensors_hooks``; e is the element size
-in bytes. They are no peak of an allocator: what lives for a moment only is not among them.
+in bytes, f the MLP's width, kv = kv_heads * d. They are no peak of an allocator: what lives for a moment only is not
+among them. A tensor-parallel shard is the same layer with its own heads and its own part of f.
 """
 
 from __future__ import annotations
@@ -25,20 +26,26 @@ def gpt_layer(
     width: int,
     heads: int,
     dtype: str,
+    kv_heads: int | None = None,
+    head_dim: int | None = None,
+    ff: int | None = None,
     dropout: str = "bool-mask",
     flash: bool = False,
 ) -> ByteTerms:
-    """Bytes of a pre-norm layer with multi-head attention and a GELU MLP of 4h, three dropouts of mask size m.
+    """Bytes of a pre-norm layer with two LayerNorms, attention, a 2-matrix GELU MLP and three dropouts of mask size m.
 
-    16e*sbh + 2m*sbh + (2e + m)as^2b + 4e*sb, the last for two LayerNorms' mean and rstd. Without dropout m = 0 and the
-    scores are e*as^2b; with ``flash`` (which has no dropout here) they are a float32 log-sum-exp, 4asb. At 2 bytes
-    and bool masks that is Korthikanti's 34sbh + 5as^2b plus the 8sb that the paper leaves out.
+    4e*sbh + 2e*sb*(a*d + kv) + 2e*sb*f + 2m*sbh + (2e + m)*as^2b + 4e*sb, the last for the norms' mean and rstd.
+    Without dropout m = 0 and the scores are e*as^2b; with ``flash`` (which has no dropout here) they are a float32
+    log-sum-exp, 4asb. With f = 4h, kv = a*d = h, 2 bytes and bool masks that is Korthikanti's 34sbh + 5as^2b plus the
+    8sb that the paper leaves out. Without ``flash`` shared keys and values are kept once for each head: kv = a*d.
     """
     if dropout not in DROPOUTS:
         raise unknown_name("dropout", dropout, DROPOUTS)
     sb, h, a = positive("batch", batch) * positive("sequence", sequence), positive("width", width), heads
-    divided("width", h, "heads", a)
-    e = dtype_bytes(dtype)
+    d = divided("width", h, "heads", a) if head_dim is None else positive("head_dim", head_dim)
+    groups = a if kv_heads is None else kv_heads
+    divided("heads", a, "kv_heads", groups)
+    e, f = dtype_bytes(dtype), 4 * h if ff is None else positive("ff", ff)
     mask = {"none": 0, "bool-mask": 1, "own-dtype-mask": e}["none" if flash else dropout]
     pairs = a * sequence * sb
     if flash:
@@ -47,8 +54,12 @@ def gpt_layer(
         core = ByteTerm(name="attention_scores", equation="(2*e + m)*a*s*s*b", bytes=(2 * e + mask) * pairs)
     else:
         core = ByteTerm(name="attention_scores", equation="e*a*s*s*b", bytes=e * pairs)
+    kv = (groups if flash else a) * d
     terms = (
-        ByteTerm(name="activations", equation="16*e*s*b*h", bytes=16 * e * sb * h),
+        ByteTerm(name="norms", equation="4*e*s*b*h", bytes=4 * e * sb * h),
+        ByteTerm(name="queries_and_output", equation="2*e*s*b*a*d", bytes=2 * e * sb * a * d),
+        ByteTerm(name="keys_and_values", equation="2*e*s*b*kv", bytes=2 * e * sb * kv),
+        ByteTerm(name="mlp", equation="2*e*s*b*f", bytes=2 * e * sb * f),
         ByteTerm(name="dropout_masks", equation="2*m*s*b*h", bytes=2 * mask * sb * h),
         core,
         ByteTerm(name="norm_statistics", equation="4*e*s*b", bytes=4 * e * sb),
@@ -70,9 +81,9 @@ def llama_layer(
 ) -> ByteTerms:
     """Bytes of a Llama layer with scaled_dot_product_attention: grouped heads, SwiGLU, two RMSNorms, no dropout.
 
-    2n*sbh + 2e*sbh + 2e*sb*a*d + 2e*sb*kv + 4e*sb*ff + 4asb + 8sb: what the norms keep (n = 8 bytes for
-    ``torch``'s own, 4 + e for ``transformers``'), their outputs, queries and attention output, keys and values, the
-    MLP's gate, up, activation and product, the log-sum-exp and the norms' rstd. kv = kv_heads * head_dim.
+    (2n + 2e)*sbh + 2e*sb*(a*d + kv) + 4e*sb*f + 4asb + 8sb: what the norms keep (n = 8 bytes for ``torch``'s own,
+    4 + e for ``transformers``') and their outputs, queries and attention output, keys and values, the MLP's gate, up,
+    activation and product, the log-sum-exp and the norms' rstd.
     """
     if norm not in RMS_NORMS:
         raise unknown_name("norm", norm, RMS_NORMS)
@@ -82,8 +93,7 @@ def llama_layer(
     e = dtype_bytes(dtype)
     kept = 8 if norm == "torch" else 4 + e
     terms = (
-        ByteTerm(name="norms", equation="2*n*s*b*h", bytes=2 * kept * sb * h),
-        ByteTerm(name="norm_outputs", equation="2*e*s*b*h", bytes=2 * e * sb * h),
+        ByteTerm(name="norms", equation="(2*n + 2*e)*s*b*h", bytes=2 * (kept + e) * sb * h),
         ByteTerm(name="queries_and_output", equation="2*e*s*b*a*d", bytes=2 * e * sb * a * d),
         ByteTerm(name="keys_and_values", equation="2*e*s*b*kv", bytes=2 * e * sb * kv_heads * d),
         ByteTerm(name="mlp", equation="4*e*s*b*f", bytes=4 * e * sb * positive("ff", ff)),
