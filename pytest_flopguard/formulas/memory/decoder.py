@@ -8,7 +8,7 @@ from pytest_flopguard.core.errors import SizeError, message, unknown_name
 from pytest_flopguard.formulas.architectures.decoder_sizes import DecoderSizes
 from pytest_flopguard.formulas.memory.activations import RECOMPUTE
 from pytest_flopguard.formulas.memory.byte_terms import ByteTerm, ByteTerms
-from pytest_flopguard.formulas.memory.kv_cache import LayerCache, grouped, kv_cache_bytes, latent
+from pytest_flopguard.formulas.memory.kv_cache import LayerCache, grouped, heads_on_device, kv_cache_bytes, latent
 from pytest_flopguard.formulas.memory.saved_tensors import checkpointed_layer, gpt_layer, llama_layer
 from pytest_flopguard.formulas.sizes import divided, positive
 
@@ -76,8 +76,7 @@ def _layer(sizes: DecoderSizes, batch: int, sequence: int, dtype: str, flash: bo
         rule = "true for a gated MLP: what unfused grouped attention keeps was not measured"
         raise SizeError(message("bad-size", name="flash", value=flash, rule=rule))
     heads = divided("heads", sizes.heads, "tensor parallel size", tensor)
-    # With fewer key heads than devices each device keeps one.
-    groups = max(1, sizes.kv_heads // tensor)
+    groups = heads_on_device(sizes.kv_heads, tensor)
     ff = divided("ff", sizes.ff, "tensor parallel size", tensor)
     if sizes.gated:
         return llama_layer(

@@ -37,10 +37,18 @@ class LayerCache:
         """
         if self.elements == 0:
             return 0
-        if devices > self.heads:
-            divided("tensor parallel size", devices, "heads", self.heads)
-            return self.head_elements
-        return divided("heads", self.heads, "tensor parallel size", devices) * self.head_elements
+        return heads_on_device(self.heads, devices) * self.head_elements
+
+
+def heads_on_device(heads: int, devices: int) -> int:
+    """Key heads on one of some tensor-parallel devices: heads / t, or one where there are fewer heads than devices.
+
+    SizeError where neither divides the other.
+    """
+    if devices > positive("kv_heads", heads):
+        divided("tensor parallel size", devices, "kv_heads", heads)
+        return 1
+    return divided("kv_heads", heads, "tensor parallel size", devices)
 
 
 def grouped(*, kv_heads: int, head_dim: int, window: int | None = None) -> LayerCache:
