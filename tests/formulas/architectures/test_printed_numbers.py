@@ -335,8 +335,8 @@ def test_pythia_body():
     ],
 )
 def test_active_parameters(name, billions, input_table):
-    # As the papers print them: Mixtral counts the input embedding, DeepSeek does not, or one cannot tell. Printed to two
-    # digits, and cut (2.451 is 2.4): half a unit of the last digit is up to 2.5 %.
+    # As the papers print them: Mixtral counts the input embedding, DeepSeek does not, or one cannot tell. Printed to
+    # two digits, and cut (2.451 is 2.4): half a unit of the last digit is up to 2.5 %.
     shape = sizes(name)
     found = active_parameters(shape) - (0 if input_table else shape.vocab * shape.width)
     assert found / 1e9 == pytest.approx(billions, rel=0.025)
