@@ -112,6 +112,16 @@ def test_rwkv_of_transformers(measured, inner):
         assert parameters == sum(each.numel() for each in model.parameters())
 
 
+@pytest.mark.parametrize("before", [1, 5, 12])
+def test_a_new_token_of_rwkv_costs_the_same_after_any_text(measured, before):
+    model = RwkvForCausalLM(RwkvConfig(vocab_size=50, context_length=16, hidden_size=D, num_hidden_layers=3)).eval()
+    with torch.no_grad():
+        state = model(torch.randint(0, 50, (B, before)), use_cache=True).state
+        token = torch.randint(0, 50, (B, 1))
+        run = measured(lambda x: model(x, state=state, use_cache=True).logits, token, backward=False)
+    assert run.forward == rwkv(batch=B, length=1, layers=3, width=D, vocabulary=50).forward
+
+
 # Peng et al. 2023 (arXiv 2305.13048), table 2, as printed: layers, width, parameters, FLOPs of a token.
 @pytest.mark.parametrize(
     ("layers", "width", "parameters", "flops"),
