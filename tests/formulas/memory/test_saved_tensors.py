@@ -1,0 +1,209 @@
+"""Activation formulas against the storages that real layers save for backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
+
+from pytest_flopguard.core.errors import SizeError, UnknownNameError
+from pytest_flopguard.formulas.architectures.decoder_sizes import DecoderSizes, Experts
+from pytest_flopguard.formulas.memory.activations import layer_activations
+from pytest_flopguard.formulas.memory.decoder import decoder_activations
+from pytest_flopguard.formulas.memory.saved_tensors import checkpointed_layer, gpt_layer, llama_layer
+
+B, S, H, A = 2, 64, 128, 8
+SIZES: dict[str, Any] = {"batch": B, "sequence": S, "width": H, "heads": A}
+DTYPES = [("bfloat16", torch.bfloat16), ("float32", torch.float32)]
+
+
+def inputs(dtype: torch.dtype, batch: int = B, sequence: int = S, width: int = H) -> torch.Tensor:
+    torch.manual_seed(0)
+    return torch.randn(batch, sequence, width, dtype=dtype, requires_grad=True)
+
+
+# 34sbh + 5as^2b + 8sb = 557,056 + 327,680 + 1,024; masks of 2 bytes add as^2b + 2sbh = 65,536 + 32,768;
+# without dropout 32sbh + 2as^2b + 8sb; under flash 32sbh + 4asb + 8sb.
+@pytest.mark.parametrize(
+    ("dropout", "flash", "expected"),
+    [
+        ("bool-mask", False, 885_760),
+        ("own-dtype-mask", False, 984_064),
+        ("none", False, 656_384),
+        ("none", True, 529_408),
+    ],
+)
+def test_a_gpt_layer(
+    dropout: str, flash: bool, expected: int, saved_bytes: Callable[..., int], megatron_layer: Callable[..., Any]
+) -> None:
+    layer = megatron_layer(width=H, heads=A, dtype=torch.bfloat16, dropout=dropout, flash=flash)
+    x = inputs(torch.bfloat16)
+    assert saved_bytes(lambda: layer(x), layer.parameters()) == expected
+    assert gpt_layer(**SIZES, dtype="bf16", dropout=dropout, flash=flash).total == expected
+
+
+@pytest.mark.parametrize(("name", "dtype"), DTYPES)
+@pytest.mark.parametrize("dropout", ["none", "bool-mask", "own-dtype-mask"])
+@pytest.mark.parametrize("flash", [False, True])
+@pytest.mark.parametrize("groups", [4, 2, 1])
+def test_gpt_layers_of_other_shapes(
+    name: str,
+    dtype: torch.dtype,
+    dropout: str,
+    flash: bool,
+    groups: int,
+    saved_bytes: Callable[..., int],
+    megatron_layer: Callable[..., Any],
+) -> None:
+    dropout = "none" if flash else dropout
+    shape: dict[str, Any] = {"width": 48, "heads": 4, "head_dim": 16, "kv_heads": groups, "ff": 80}
+    layer = megatron_layer(**shape, dtype=dtype, dropout=dropout, flash=flash)
+    x = inputs(dtype, batch=3, sequence=20, width=48)
+    found = gpt_layer(batch=3, sequence=20, **shape, dtype=name, dropout=dropout, flash=flash)
+    assert found.total == saved_bytes(lambda: layer(x), layer.parameters())
+
+
+def test_the_paper_leaves_out_the_statistics_only() -> None:
+    # 8sb of LayerNorm statistics: 2 norms * mean and rstd * 2 bytes.
+    assert gpt_layer(**SIZES, dtype="bf16").total - layer_activations(**SIZES).total == 8 * S * B
+
+
+# (2n + 2e)sbh + 4e*sbh + 4e*sb*ff + 4asb + 8sb with kv = h/4: bf16, n = 8: 20 + 4 = 24sbh as published.
+@pytest.mark.parametrize(("name", "dtype"), DTYPES)
+@pytest.mark.parametrize(("groups", "head_dim"), [(8, 16), (2, 16), (1, 24)])
+def test_a_llama_layer_with_torchs_norm(
+    name: str,
+    dtype: torch.dtype,
+    groups: int,
+    head_dim: int,
+    saved_bytes: Callable[..., int],
+    own_llama_layer: Callable[..., Any],
+) -> None:
+    shape: dict[str, Any] = {"width": H, "heads": A, "kv_heads": groups, "head_dim": head_dim, "ff": 320}
+    layer, x = own_llama_layer(**shape, dtype=dtype), inputs(dtype)
+    expected = llama_layer(batch=B, sequence=S, **shape, dtype=name)
+    assert saved_bytes(lambda: layer(x), layer.parameters()) == expected.total
+    if head_dim == 16:
+        # The two forms as published: 24sbh + 8sb*ff + 4sb*kv + 4asb + 8sb, and at 4 bytes 32, 16 and 8.
+        sbh, kv, e = S * B * H, groups * head_dim, dtype.itemsize
+        published = {2: 24, 4: 32}[e] * sbh + 4 * e * S * B * 320 + 2 * e * S * B * kv + 4 * A * S * B + 8 * S * B
+        assert expected.total == published
+
+
+@pytest.mark.parametrize(("name", "dtype"), DTYPES)
+@pytest.mark.parametrize("groups", [8, 2, 1])
+def test_a_llama_layer_of_transformers(
+    name: str, dtype: torch.dtype, groups: int, saved_bytes: Callable[..., int]
+) -> None:
+    config = LlamaConfig(
+        hidden_size=H,
+        intermediate_size=320,
+        num_attention_heads=A,
+        num_key_value_heads=groups,
+        attn_implementation="sdpa",
+    )
+    layer, x = LlamaDecoderLayer(config, 0).to(dtype), inputs(dtype)
+    # The rotation's tables belong to the model, not to a layer.
+    tables = LlamaRotaryEmbedding(config)(x, torch.arange(S)[None])
+    expected = llama_layer(**SIZES, kv_heads=groups, ff=320, dtype=name, norm="transformers").total
+    run = saved_bytes(lambda: layer(x, position_embeddings=tables, attention_mask=None), [*layer.parameters(), *tables])
+    assert run == expected
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_full_recompute_keeps_the_input(
+    reentrant: bool, saved_bytes: Callable[..., int], megatron_layer: Callable[..., Any]
+) -> None:
+    layer, x = megatron_layer(width=H, heads=A, dtype=torch.bfloat16), inputs(torch.bfloat16)
+    found = saved_bytes(lambda: checkpoint(layer, x, use_reentrant=reentrant), layer.parameters())
+    # 2sbh = 2 * 64 * 2 * 128
+    assert found == checkpointed_layer(batch=B, sequence=S, width=H, dtype="bf16").total == 32_768
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("tensor", [1, 2, 4])
+def test_a_decoders_shard_is_a_smaller_layer(
+    gated: bool,
+    tensor: int,
+    saved_bytes: Callable[..., int],
+    megatron_layer: Callable[..., Any],
+    own_llama_layer: Callable[..., Any],
+) -> None:
+    """One device's part is a layer with heads/t heads and f/t, which one process can run."""
+    sizes = DecoderSizes(width=H, layers=3, heads=A, kv_heads=2, ff=256, vocab=100, gated=gated)
+    make = own_llama_layer if gated else lambda **shape: megatron_layer(**shape, flash=True)
+    # Two key heads over four devices: each has one of them.
+    groups = max(1, 2 // tensor)
+    shard = make(width=H, heads=A // tensor, kv_heads=groups, head_dim=16, ff=256 // tensor, dtype=torch.bfloat16)
+    x = inputs(torch.bfloat16)
+    found = decoder_activations(sizes, batch=B, sequence=S, dtype="bf16", tensor=tensor)
+    assert found.total == 3 * saved_bytes(lambda: shard(x), shard.parameters())
+
+
+def test_sequence_parallelism_divides_the_norms() -> None:
+    sizes = DecoderSizes(width=H, layers=1, heads=A, kv_heads=2, ff=256, vocab=100, gated=True)
+    options: dict[str, Any] = {"batch": B, "sequence": S, "dtype": "bf16", "tensor": 2}
+    whole, split = (decoder_activations(sizes, **options, sequence_parallel=each).by_name() for each in (False, True))
+    assert {name for name in whole if split[name] != whole[name]} == {"norms", "norm_statistics"}
+    assert split["norms"] * 2 == whole["norms"]
+
+
+def test_recompute_of_a_decoder() -> None:
+    sizes = DecoderSizes(width=H, layers=2, heads=A, ff=512, vocab=100)
+    options: dict[str, Any] = {"batch": B, "sequence": S, "dtype": "bf16", "flash": False}
+    # 2 layers of 656,384, less 2as^2b = 131,072 each, or 2sbh = 32,768 each
+    assert decoder_activations(sizes, **options).total == 2 * 656_384
+    assert decoder_activations(sizes, **options, recompute="selective").total == 2 * (656_384 - 131_072)
+    assert decoder_activations(sizes, **options, recompute="full").total == 2 * 32_768
+
+
+def test_what_was_not_measured_has_no_number() -> None:
+    options: dict[str, Any] = {"batch": 1, "sequence": 8, "dtype": "bf16"}
+    plain: dict[str, Any] = {"width": 16, "layers": 1, "heads": 2, "vocab": 10}
+    mixture = DecoderSizes(**plain, ff=0, experts=Experts(number=4, top_k=2, ff=8))
+    with pytest.raises(SizeError, match=r"experts = .*depends on its kernels"):
+        decoder_activations(mixture, **options)
+    with pytest.raises(SizeError, match="flash = False: expected true for a gated MLP"):
+        decoder_activations(DecoderSizes(**plain, ff=8, gated=True), **options, flash=False)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: gpt_layer(**SIZES, dtype="bf16", dropout="bool"), "unknown dropout 'bool'.*did you mean 'bool-mask'"),
+        (lambda: gpt_layer(**SIZES, dtype="tf32"), "unknown storage dtype 'tf32'"),
+        (lambda: llama_layer(**SIZES, kv_heads=2, ff=8, dtype="bf16", norm="hf"), "unknown norm 'hf'"),
+        (
+            lambda: decoder_activations(
+                DecoderSizes(width=16, layers=1, heads=2, vocab=10, ff=8),
+                batch=1,
+                sequence=8,
+                dtype="bf16",
+                recompute="ful",
+            ),
+            "unknown recompute 'ful'.*did you mean 'full'",
+        ),
+    ],
+)
+def test_unknown_names(call: Callable[[], object], told: str) -> None:
+    with pytest.raises(UnknownNameError, match=told):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"batch": 0}, "batch = 0"),
+        ({"heads": 7}, "width = 128: expected a multiple of heads = 7"),
+        ({"kv_heads": 3}, "heads = 8: expected a multiple of kv_heads = 3"),
+        ({"ff": -1}, "ff = -1"),
+    ],
+)
+def test_bad_sizes(changes: dict[str, int], told: str) -> None:
+    with pytest.raises(SizeError, match=told):
+        gpt_layer(**{**SIZES, "dtype": "bf16", **changes})
