@@ -112,16 +112,15 @@ def test_rwkv_of_transformers(measured, inner):
         assert parameters == sum(each.numel() for each in model.parameters())
 
 
-@pytest.mark.parametrize(("before", "batch"), [(1, 1), (5, 1), (12, 1), (5, 3)])
-def test_a_new_token_of_rwkv_costs_the_same_after_any_text(measured, before, batch):
+@pytest.mark.parametrize("before", [1, 5, 12])
+def test_a_new_token_of_rwkv_costs_the_same_after_any_text(measured, before):
     model = RwkvForCausalLM(RwkvConfig(vocab_size=50, context_length=16, hidden_size=D, num_hidden_layers=3)).eval()
     with torch.no_grad():
-        state = model(torch.randint(0, 50, (batch, before)), use_cache=True).state
-        token = torch.randint(0, 50, (batch, 1))
+        state = model(torch.randint(0, 50, (1, before)), use_cache=True).state
+        token = torch.randint(0, 50, (1, 1))
         run = measured(lambda x: model(x, state=state, use_cache=True).logits, token, backward=False)
-    # transformers 5.23 adds old inputs [B, d] to new ones [B, 1, d], which makes [B, B, d]: each text as often as there
-    # are texts.
-    assert run.forward == batch * rwkv(batch=batch, length=1, layers=3, width=D, vocabulary=50).forward
+    # One text: transformers 5.23 adds old inputs [B, d] to new ones [B, 1, d], so that B texts cost B times as much.
+    assert run.forward == rwkv(length=1, layers=3, width=D, vocabulary=50).forward
 
 
 # Peng et al. 2023 (arXiv 2305.13048), table 2, as printed: layers, width, parameters, FLOPs of a token.
