@@ -26,7 +26,11 @@ class LayerCache:
         return whole("heads", self.heads) * whole("elements of a head", self.head_elements)
 
     def tokens(self, context: int) -> int:
-        """Tokens that are kept of a context: min(s, w), all of them without a window."""
+        """Tokens that are kept of a context: min(s, w), all of them without a window.
+
+        A window of w keys is a token and the w - 1 before it. transformers hands on w - 1 tokens, as a view of a
+        storage with min(s, w) after a decode step and with the whole prompt right after it was read.
+        """
         seen = whole("tokens", context)
         return seen if self.window is None else min(seen, positive("window", self.window))
 
@@ -60,7 +64,8 @@ def grouped(*, kv_heads: int, head_dim: int, window: int | None = None) -> Layer
 def latent(*, kv_rank: int, rope_dim: int) -> LayerCache:
     """MLA's compressed cache: c + r elements per token, the latent and the shared rotary key.
 
-    DeepSeek-V2 (arXiv 2405.04434), table 1. What a library keeps may be more: see ``expanded``.
+    DeepSeek-V2 (arXiv 2405.04434), table 1. transformers keeps this; a library that writes keys and values out keeps
+    ``expanded``.
     """
     return LayerCache(heads=1, head_elements=positive("kv_rank", kv_rank) + whole("rope_dim", rope_dim))
 

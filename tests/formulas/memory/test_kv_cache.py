@@ -62,16 +62,17 @@ LATENT: dict[str, Any] = {
 }
 
 
-def stored(config: PretrainedConfig, *, batch: int, prompt: int, new: int = 0) -> int:
-    """Bytes that the cache of a model holds after a prompt and some single tokens."""
+def stored(config: PretrainedConfig, *, batch: int, prompt: int, new: int = 0, storages: bool = False) -> int:
+    """Bytes that the cache of a model holds after a prompt and some single tokens; of elements, or of storages."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         cache = model(torch.randint(3, 60, (batch, prompt)), use_cache=True).past_key_values
         for _ in range(new):
             cache = model(torch.randint(3, 60, (batch, 1)), past_key_values=cache).past_key_values
-    # A view of a longer tensor would hold more than its own elements.
     tensors = [each for layer in cache.layers for each in (layer.keys, layer.values)]
+    if storages:
+        return sum({each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}.values())
     return sum(each.nbytes for each in tensors)
 
 
@@ -105,13 +106,29 @@ def test_what_transformers_stores(config: PretrainedConfig, layers: int, cache: 
     assert stored(config, batch=3, prompt=7, new=2) == expected
 
 
+WINDOWED = MistralConfig(**TINY, num_hidden_layers=2, num_key_value_heads=2, sliding_window=4)
+
+
 @pytest.mark.parametrize(("prompt", "new"), [(2, 0), (4, 0), (5, 0), (9, 0), (3, 1), (9, 3)])
 def test_windows_of_transformers(prompt: int, new: int) -> None:
     """A token sees itself and w - 1 before it, and transformers keeps no more than those w - 1 for the next one."""
-    config = MistralConfig(**TINY, num_hidden_layers=2, num_key_value_heads=2, sliding_window=4)
     kept = grouped(kv_heads=2, head_dim=8, window=4 - 1)
     expected = kv_cache_bytes([kept] * 2, tokens=prompt + new, batch=2, dtype="float32")
-    assert stored(config, batch=2, prompt=prompt, new=new) == expected
+    assert stored(WINDOWED, batch=2, prompt=prompt, new=new) == expected
+
+
+@pytest.mark.parametrize(("prompt", "new"), [(1, 1), (3, 1), (4, 1), (9, 1), (9, 3)])
+def test_the_storages_behind_windows_hold_the_window(prompt: int, new: int) -> None:
+    """What is kept is a view: after a step its storage has min(s, w) tokens, as the closed form says."""
+    kept = grouped(kv_heads=2, head_dim=8, window=4)
+    expected = kv_cache_bytes([kept] * 2, tokens=prompt + new, batch=2, dtype="float32")
+    assert stored(WINDOWED, batch=2, prompt=prompt, new=new, storages=True) == expected
+
+
+def test_a_fresh_prompt_is_held_whole() -> None:
+    # Until the next step the view of a window keeps the storage of all nine tokens alive.
+    expected = kv_cache_bytes([grouped(kv_heads=2, head_dim=8)] * 2, tokens=9, batch=2, dtype="float32")
+    assert stored(WINDOWED, batch=2, prompt=9, storages=True) == expected
 
 
 def test_mixed_windows_of_transformers() -> None:
