@@ -98,7 +98,7 @@ class Guard:
             from pytest_flopguard.session import Session
 
             hook = self._config.hook
-            registry, backends = Registry(), Backends()
+            registry, backends = Registry(self.settings.attention), Backends()
             hook.pytest_flopguard_formulas(registry=registry)
             hook.pytest_flopguard_backends(backends=backends)
             self._session = Session(self.settings, registry, backends)
@@ -129,11 +129,15 @@ class Guard:
 
     def read_limits(self, limits: dict[str, Any], path: Path, line: int) -> tuple[Expectation, ...]:
         """Read the limits of a ``flopguard.measure`` call at a line of a test file."""
-        where = MarkerOrigin(origin=Origin(path=self._relative(path), line=line))
+        where = MarkerOrigin(origin=self.locate(path, line))
         budget, problems = read_marker((), limits, where, self.settings.tolerance)
         if problems:
             raise UsageError(problems)
         return budget.expectations
+
+    def locate(self, path: Path, line: int) -> Origin:
+        """Name a line of a test file."""
+        return Origin(path=self._relative(path), line=line)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the records that came with a test's report, from this process or from a worker."""

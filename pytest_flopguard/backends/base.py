@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from pytest_flopguard.core.measurement import Cost, FlopTally, Kind, MemoryPeak, OpCall, ParameterCount
+from pytest_flopguard.core.measurement import Attention, Cost, FlopTally, Kind, MemoryPeak, OpCall, ParameterCount
+from pytest_flopguard.core.model_call import ModelCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,12 @@ class Unavailable:
 
 
 class CostModel(Protocol):
-    """What op calls cost; injected, so that backends do not know the formulas."""
+    """What op calls cost; injected, so that backends do not know the formulas.
+
+    ``attention`` is the convention that tallies are to follow.
+    """
+
+    attention: Attention
 
     def kind(self, op: str, traits: frozenset[str]) -> Kind:
         """Classify an op by name (``"aten.mm"``) and traits (``"view"``, ``"pointwise"``, ...), not by shape."""
@@ -50,6 +56,25 @@ class FlopBackend(Protocol):
 
     def parameters(self, mark: Any) -> ParameterCount | None:
         """Return the distinct parameters of the models that ran since the mark; None if none did."""
+
+
+@runtime_checkable
+class ByteFollower(Protocol):
+    """A FlopBackend that can also tell how many bytes op calls move."""
+
+    def follow_bytes(self) -> None:
+        """From now on add ``bytes_moved`` to tallies."""
+
+
+@runtime_checkable
+class ModelNoter(Protocol):
+    """A FlopBackend that can also tell which models were called, and with what."""
+
+    def note_models(self) -> None:
+        """From now on note the calls of models that have a config."""
+
+    def model_calls(self, mark: Any) -> tuple[ModelCall, ...]:
+        """Return the calls since the mark."""
 
 
 class MemoryBackend(Protocol):

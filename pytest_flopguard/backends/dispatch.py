@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from threading import RLock
 from typing import Any, NamedTuple
 
-from torch._ops import HigherOrderOperator, OpOverload
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack, _push_mode
 
-from pytest_flopguard.backends import op_traits
+from pytest_flopguard.backends.attention_masks import AttentionMasks, Product
 from pytest_flopguard.backends.base import CostModel
 from pytest_flopguard.backends.call_specs import (
     SPARSE,
@@ -29,9 +30,12 @@ from pytest_flopguard.backends.call_specs import (
     specs,
 )
 from pytest_flopguard.backends.eager_stance import EagerStance
-from pytest_flopguard.backends.modules import ModuleTracker
+from pytest_flopguard.backends.known_op import KnownOp, learn
+from pytest_flopguard.backends.model_calls import ModelCalls
+from pytest_flopguard.backends.modules import ModulesMark, ModuleTracker
 from pytest_flopguard.backends.new_threads import NewThreads
 from pytest_flopguard.backends.subclass_calls import Inside, has_tensor, pushed, subclasses
+from pytest_flopguard.backends.traffic import Traffic
 from pytest_flopguard.core.measurement import (
     NO_FORMULA,
     Cost,
@@ -43,32 +47,8 @@ from pytest_flopguard.core.measurement import (
     Phase,
     UnknownOp,
 )
-
-
-class _Op:
-    """What is known of an op before any call: its name, kind, and how it is to be treated."""
-
-    __slots__ = ("calls", "decomposes", "foreign", "kind", "makes_storage", "name", "opaque", "results")
-
-    def __init__(
-        self,
-        name: str,
-        kind: Kind,
-        *,
-        decomposes: bool = False,
-        makes_storage: bool = True,
-        foreign: bool = True,
-        opaque: bool = False,
-        results: frozenset[str] = frozenset(),
-    ) -> None:
-        self.name = name
-        self.kind = kind
-        self.decomposes = decomposes
-        self.makes_storage = makes_storage
-        self.foreign = foreign
-        self.opaque = opaque
-        self.results = results
-        self.calls = 0
+from pytest_flopguard.core.model_call import ModelCall
+from pytest_flopguard.core.traffic import ByteTally
 
 
 class _Place(NamedTuple):
@@ -77,23 +57,36 @@ class _Place(NamedTuple):
     phase: Phase
 
 
+class _Unknown(NamedTuple):
+    place: _Place
+    call: str
+    reason: str
+    dense_flops: int | None = None
+
+
 class _Sum:
     """Running sums of one op in one place."""
 
-    __slots__ = ("calls", "flops", "kernel_recompute")
+    __slots__ = ("calls", "flops", "kernel_recompute", "masked")
 
     def __init__(self) -> None:
-        self.calls = self.flops = self.kernel_recompute = 0
+        self.calls = self.flops = self.kernel_recompute = self.masked = 0
+
+    @property
+    def amounts(self) -> tuple[int, int, int, int]:
+        """All four, to be subtracted from later ones."""
+        return self.calls, self.flops, self.kernel_recompute, self.masked
 
 
 class _Mark(NamedTuple):
     """The counters at the start of a region."""
 
-    sums: dict[_Place, tuple[int, int, int]]
-    plain: dict[_Op, int]
-    unknown: dict[tuple[_Place, str, str], int]
-    modules: int
+    sums: dict[_Place, tuple[int, int, int, int]]
+    plain: dict[KnownOp, int]
+    unknown: dict[_Unknown, int]
+    modules: ModulesMark
     unseen_calls: int
+    traffic: dict[Any, tuple[int, int]] | None
 
 
 class OpWatch(TorchDispatchMode):
@@ -115,9 +108,11 @@ class OpWatch(TorchDispatchMode):
         self.lock = RLock()  # held while what threads share changes; a finalizer may call ops in between
         self.modules = ModuleTracker(self._on_this_thread, self.lock)
         self.storages: Any = None
-        self.plain: dict[Any, _Op] = {}
+        self.plain: dict[Any, KnownOp] = {}
         self.sums: dict[_Place, _Sum] = {}
-        self.unknown: dict[tuple[_Place, str, str], int] = {}
+        self.unknown: dict[_Unknown, int] = {}
+        self.masks: AttentionMasks | None = None
+        self.traffic: Traffic | None = None
         self._cache: dict[Signature, Cost] = {}
         self._stance = EagerStance()
         self._threads = NewThreads(self._joined)
@@ -128,6 +123,8 @@ class OpWatch(TorchDispatchMode):
         self.unknown.clear()
         for op in self.plain.values():
             op.calls = 0
+        if self.traffic is not None:
+            self.traffic.clear()
         self._stance.__enter__()
         self.modules.__enter__()
         super().__enter__()  # type: ignore[no-untyped-call]
@@ -142,6 +139,10 @@ class OpWatch(TorchDispatchMode):
         self.modules.__exit__(*exc)
         self._stance.__exit__(*exc)
 
+    def follow_masks(self) -> None:
+        """From now on find what attention masks hide."""
+        self.masks = AttentionMasks(self._hide, self._lose)
+
     def _joined(self) -> None:
         # Modes belong to a thread, so this one goes with it; where the thread outlives the watch, it lets all go by.
         _push_mode(self)
@@ -154,7 +155,7 @@ class OpWatch(TorchDispatchMode):
             return func(*args, **(kwargs or {}))
         op = self.plain.get(func)
         if op is None:
-            op = self.plain.setdefault(func, _learn(func, self.costs))
+            op = self.plain.setdefault(func, learn(func, self.costs))
         if types and (kinds := subclasses(types)):
             return self._look_inside(op, kinds, func, args, kwargs)
         if op.decomposes:
@@ -162,6 +163,9 @@ class OpWatch(TorchDispatchMode):
             with pushed(self):
                 return func.decompose(*args, **(kwargs or {}))
         out = func(*args, **kwargs) if kwargs else func(*args)
+        if self.traffic is not None:
+            with self.lock:
+                self.traffic.saw(func, args, kwargs, out, self.modules.place())
         if op.kind == "counted":
             self._count(op, func, args, kwargs, out)
         elif op.kind == "unknown":
@@ -169,12 +173,14 @@ class OpWatch(TorchDispatchMode):
         else:
             with self.lock:
                 op.calls += 1
+                if self.masks is not None:
+                    self.masks.saw_plain(op.name, func, args, kwargs, out)
         if self.storages is not None:
             with self.lock:
                 self.storages.saw(op.makes_storage, func, args, kwargs, out)
         return out
 
-    def _look_inside(self, op: _Op, kinds: tuple[type, ...], func: Any, args: Any, kwargs: Any) -> Any:
+    def _look_inside(self, op: KnownOp, kinds: tuple[type, ...], func: Any, args: Any, kwargs: Any) -> Any:
         inside = Inside(self.__torch_dispatch__)
         with inside.below():
             out = func(*args, **(kwargs or {}))
@@ -191,7 +197,7 @@ class OpWatch(TorchDispatchMode):
                 self.storages.saw(op.makes_storage, func, args, kwargs, out)
         return out
 
-    def _count(self, op: _Op, func: OpOverload, args: Any, kwargs: Any, out: Any) -> None:
+    def _count(self, op: KnownOp, func: OpOverload, args: Any, kwargs: Any, out: Any) -> None:
         try:
             # What a foreign op returns may depend on values, and its formula may look at it.
             results = signature((out,)) if op.foreign else None
@@ -214,14 +220,22 @@ class OpWatch(TorchDispatchMode):
             total.calls += 1
             total.flops += cost.flops
             total.kernel_recompute += cost.kernel_recompute
+            total.masked += cost.masked_flops
+            if self.masks is not None:
+                text = partial(describe, op.name, args, kwargs)
+                self.masks.saw_counted(op.name, func, args, kwargs, out, partial(Product, place, text, cost))
 
-    def _cost(self, op: _Op, args: Any, kwargs: Any, out: Any) -> Cost:
+    def _cost(self, op: KnownOp, args: Any, kwargs: Any, out: Any) -> Cost:
         components = None if kwargs else by_component(op.name, args)
         if components is not None:
-            costs = [self.costs.cost(OpCall(op=op.name, args=each)) for each in components]
-            flops, again = [each.flops for each in costs], sum(each.kernel_recompute for each in costs)
-            if None not in flops:
-                return Cost(kind="counted", flops=sum(each or 0 for each in flops), kernel_recompute=again)
+            costs = [self.costs.cost(OpCall(op=op.name, args=each, names=op.arguments)) for each in components]
+            if all(each.flops is not None for each in costs):
+                return Cost(
+                    kind="counted",
+                    flops=sum(each.flops or 0 for each in costs),
+                    kernel_recompute=sum(each.kernel_recompute for each in costs),
+                    masked_flops=sum(each.masked_flops for each in costs),
+                )
         sparse = any(is_sparse(each) for each in (*args, *(kwargs or {}).values()))
         try:
             call = OpCall(
@@ -230,25 +244,40 @@ class OpWatch(TorchDispatchMode):
                 # An out= overload writes into tensors that are no operands.
                 kwargs={name: specs(value) for name, value in (kwargs or {}).items() if name not in op.results},
                 out=specs(out, result=True),
+                names=op.arguments,
             )
         except NoShape as reason:
             return Cost(kind="unknown", flops=None, reason=str(reason))
         cost = self.costs.cost(call)
         return replace(cost, reason=f"{NO_FORMULA} on sparse tensors") if sparse and cost.reason == NO_FORMULA else cost
 
-    def _note_unknown(self, op: _Op, call: str, reason: str) -> None:
-        key = (_Place(op.name, *self.modules.place()), call, reason)
+    def _note_unknown(self, op: KnownOp, call: str, reason: str) -> None:
+        key = _Unknown(_Place(op.name, *self.modules.place()), call, reason)
         with self.lock:
             self.unknown[key] = self.unknown.get(key, 0) + 1
 
+    def _hide(self, product: Product, flops: int) -> None:
+        self.sums[product.place].masked += flops
+
+    def _lose(self, product: Product, reason: str) -> None:
+        total, cost = self.sums[product.place], product.cost
+        total.calls -= 1
+        total.flops -= product.flops
+        total.kernel_recompute -= cost.kernel_recompute
+        total.masked -= cost.masked_flops
+        key = _Unknown(product.place, product.call(), reason, cost.flops)
+        self.unknown[key] = self.unknown.get(key, 0) + 1
+
 
 class DispatchFlops:
-    """The FlopBackend over an OpWatch."""
+    """The FlopBackend over an OpWatch. The causal convention follows masks, which takes time."""
 
     name = "dispatch"
 
     def __init__(self, costs: CostModel) -> None:
         self.watch = OpWatch(costs)
+        if costs.attention == "causal":
+            self.watch.follow_masks()
 
     def __enter__(self) -> DispatchFlops:
         self.watch.__enter__()
@@ -257,16 +286,21 @@ class DispatchFlops:
     def __exit__(self, *exc: Any) -> None:
         self.watch.__exit__(*exc)
 
+    def follow_bytes(self) -> None:
+        """From now on tell the bytes that op calls move; each call then takes longer."""
+        self.watch.traffic = Traffic()
+
     def begin(self) -> _Mark:
         """Open a region."""
         watch = self.watch
         with watch.lock:
             return _Mark(
-                sums={key: (each.calls, each.flops, each.kernel_recompute) for key, each in watch.sums.items()},
+                sums={key: each.amounts for key, each in watch.sums.items()},
                 plain={op: op.calls for op in list(watch.plain.values())},
                 unknown=dict(watch.unknown),
                 modules=watch.modules.begin(),
                 unseen_calls=watch.modules.unseen_calls,
+                traffic=None if watch.traffic is None else watch.traffic.mark(),
             )
 
     def end(self, mark: _Mark) -> FlopTally:
@@ -276,6 +310,8 @@ class DispatchFlops:
                 engine=self.name,
                 counts=(*self._counted(mark), *self._plain(mark)),
                 unknown_ops=tuple(self._unknown(mark)),
+                attention=self.watch.costs.attention,
+                bytes_moved=self._bytes_moved(mark),
             )
 
     @contextmanager
@@ -289,13 +325,26 @@ class DispatchFlops:
         finally:
             watch.paused = watch.modules.paused = before
 
+    def note_models(self) -> None:
+        """From now on note the calls of models that have a config."""
+        if self.watch.modules.models is None:
+            self.watch.modules.models = ModelCalls()
+
+    def model_calls(self, mark: _Mark) -> tuple[ModelCall, ...]:
+        """Calls of models in the region."""
+        return self.watch.modules.model_calls(mark.modules)
+
     def parameters(self, mark: _Mark) -> ParameterCount | None:
         """Distinct parameters of the models that ran in the region."""
         return self.watch.modules.parameters(mark.modules)
 
+    def _bytes_moved(self, mark: _Mark) -> ByteTally | None:
+        traffic = self.watch.traffic
+        return None if traffic is None or mark.traffic is None else traffic.since(mark.traffic)
+
     def _counted(self, mark: _Mark) -> Iterable[OpCount]:
         for place, total in self.watch.sums.items():
-            calls, flops, again = mark.sums.get(place, (0, 0, 0))
+            calls, flops, again, masked = mark.sums.get(place, (0, 0, 0, 0))
             if total.calls > calls:
                 yield OpCount(
                     **place._asdict(),
@@ -303,6 +352,7 @@ class DispatchFlops:
                     calls=total.calls - calls,
                     flops=total.flops - flops,
                     kernel_recompute=total.kernel_recompute - again,
+                    masked_flops=total.masked - masked,
                 )
 
     def _plain(self, mark: _Mark) -> Iterable[OpCount]:
@@ -315,9 +365,15 @@ class DispatchFlops:
 
     def _unknown(self, mark: _Mark) -> Iterable[UnknownOp]:
         for key, calls in self.watch.unknown.items():
-            place, call, reason = key
-            if calls > mark.unknown.get(key, 0):
-                yield UnknownOp(**place._asdict(), call=call, calls=calls - mark.unknown.get(key, 0), reason=reason)
+            more = calls - mark.unknown.get(key, 0)
+            if more:
+                yield UnknownOp(
+                    **key.place._asdict(),
+                    call=key.call,
+                    calls=more,
+                    reason=key.reason,
+                    dense_flops=None if key.dense_flops is None else key.dense_flops * more,
+                )
         unseen = self.watch.modules.unseen_calls - mark.unseen_calls
         if unseen:
             yield UnknownOp(
@@ -328,34 +384,3 @@ class DispatchFlops:
                 calls=unseen,
                 reason="op calls of threads that started before the test are not seen",
             )
-
-
-def _learn(func: Any, costs: CostModel) -> _Op:
-    if isinstance(func, HigherOrderOperator):
-        name = f"higher_order.{func.name()}"
-        kind = costs.kind(name, frozenset())
-        return _Op(name, kind)
-    name = func._schema.name.replace("::", ".")
-    kind = costs.kind(name, op_traits.traits(func))
-    if kind == "unknown":
-        kind = _kind_by_kin(func, costs)
-    if kind == "unknown" and costs.kind(name + SPARSE, frozenset()) == "counted":
-        kind = "counted"
-    return _Op(
-        name,
-        kind,
-        decomposes=kind == "unknown" and func._can_decompose(),
-        makes_storage=any(each.alias_info is None for each in func._schema.returns),
-        foreign=func.namespace not in ("aten", "prims"),
-        # Packed parameters hide their sizes, and a key would keep them alive.
-        opaque=any("__torch__" in str(each.type) for each in func._schema.arguments),
-        results=frozenset(each.name for each in func._schema.arguments if each.is_out),
-    )
-
-
-def _kind_by_kin(func: OpOverload, costs: CostModel) -> Kind:
-    for kin in op_traits.kin(func):
-        kind = costs.kind(kin.name, kin.traits)
-        if kind in ("free", "uncounted"):
-            return "uncounted" if kin.derivative else kind
-    return "unknown"

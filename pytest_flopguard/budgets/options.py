@@ -16,7 +16,7 @@ class Option(NamedTuple):
     """One setting: ``values`` says what it takes, ``default`` is as it would be written in TOML.
 
     ``parse`` turns a written value into ours; None where a table is read that budgets know more of. ``choices`` are
-    the texts that the option takes, ``later`` those that are planned and refused until they work.
+    the texts that the option takes.
     """
 
     name: str
@@ -25,7 +25,6 @@ class Option(NamedTuple):
     help: str
     parse: Callable[[Option, object], object] | None = None
     choices: tuple[str, ...] = ()
-    later: tuple[str, ...] = ()
     flag: str = ""
 
     @property
@@ -41,8 +40,6 @@ def _switch(option: Option, value: object) -> bool:
 
 
 def _choice(option: Option, value: object) -> str:
-    if value in option.later:
-        raise BadValueError(f"; {value!r} is not supported yet")
     if not isinstance(value, str):
         raise BadValueError
     if value not in option.choices:
@@ -101,12 +98,20 @@ OPTIONS = (
     ),
     Option(
         name="attention",
-        values='"dense"',
+        values='"dense" or "causal"',
         default="dense",
         parse=_choice,
-        choices=("dense",),
-        later=("causal",),
-        help="How attention is counted: dense is the full score matrix, masked or not.",
+        choices=("dense", "causal"),
+        help="How attention is counted: dense is the full score matrix, masked or not; causal leaves out what a mask "
+        "hides, and follows masks for that, which takes longer.",
+    ),
+    Option(
+        name="bytes-moved",
+        values="true or false",
+        default=False,
+        flag="--flop-bytes",
+        parse=_switch,
+        help="Also tell the bytes that op calls read and write, by module, for arithmetic intensity; takes longer.",
     ),
     Option(
         name="unknown-ops",

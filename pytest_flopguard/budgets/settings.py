@@ -11,6 +11,7 @@ from pytest_flopguard.budgets.draft import Draft, KeyPath
 from pytest_flopguard.budgets.options import OPTIONS, BadValueError
 from pytest_flopguard.core.errors import Problem, UsageError, nearest
 from pytest_flopguard.core.expectation import Origin, Quantity, Severity
+from pytest_flopguard.core.measurement import Attention
 
 if TYPE_CHECKING:
     from pytest_flopguard.budgets.declared import Budget
@@ -35,7 +36,8 @@ class Settings:
     measure: Literal["all", "guarded"]
     engine: Literal["dispatch", "fvcore"]
     cross_check: tuple[str, ...]
-    attention: Literal["dense"]
+    attention: Attention
+    bytes_moved: bool
     unknown_ops: Severity
     tolerance: Mapping[Quantity, object]
     report: tuple[Path, ...]

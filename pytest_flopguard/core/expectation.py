@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from pytest_flopguard.core.measurement import PHASES, Phase
 from pytest_flopguard.core.units import Unit
 
 Quantity = Literal[
@@ -54,10 +55,24 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One named part of a number that a closed form expects: its equation, its FLOPs, and the modules that do it.
+
+    ``modules`` is a regular expression of module paths, empty where the form does not say.
+    """
+
+    name: str
+    equation: str
+    flops: int
+    modules: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
     """``low <= quantity <= high`` (an open end is None); ``device`` keys memory limits, best match wins.
 
-    ``low`` and ``high`` are the enforced bounds: a tolerance is already inside them.
+    ``low`` and ``high`` are the enforced bounds: a tolerance is already inside them. ``parts`` are what the number of a
+    closed form is made of. With ``derive`` the bounds are still to come, from the closed form of what will have run.
     """
 
     quantity: Quantity
@@ -67,11 +82,18 @@ class Expectation:
     severity: Severity = "error"
     device: str | None = None
     source: Source = "budget"
+    parts: tuple[Part, ...] = ()
+    derive: Literal["", "auto"] = ""
 
     @property
     def unit(self) -> Unit:
         """The unit of the interval."""
         return UNITS[self.quantity]
+
+
+def phase_of(quantity: Quantity) -> Phase | None:
+    """Return the one phase that a quantity is about, None for the total."""
+    return next((phase for phase in PHASES if quantity == f"{phase}_flops"), None)
 
 
 def matches_device(key: str, device: str) -> bool:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from pytest_flopguard.core.traffic import ByteTally
 
 Phase = Literal["forward", "backward", "recompute", "optimizer"]
 Kind = Literal["counted", "free", "uncounted", "unknown"]
+Attention = Literal["dense", "causal"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 CATEGORIES = ("parameters", "gradients", "optimizer_state", "activations", "inputs", "other")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpCall:
-    """One operator call: arguments hold TensorSpecs where the call had tensors, in the op's schema order."""
+    """One operator call: arguments hold TensorSpecs where the call had tensors, in the op's schema order.
+
+    ``names`` are the schema's names of ``args``, where they are known.
+    """
 
     op: str
     args: tuple[Any, ...] = ()
@@ -22,15 +29,26 @@ class OpCall:
     out: Any = None
     module: str = ""
     phase: Phase = "forward"
+    names: tuple[str, ...] = ()
+
+    @property
+    def by_name(self) -> dict[str, Any]:
+        """The arguments that were given, by the names of the op's schema."""
+        return {**dict(zip(self.names, self.args, strict=False)), **self.kwargs}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one op call costs. ``flops`` is None exactly when the kind is unknown, and ``reason`` says why."""
+    """What one op call costs. ``flops`` is None exactly when the kind is unknown, and ``reason`` says why.
+
+    ``flops`` is dense; ``masked_flops`` of them are for query-key pairs that the call's own flags hide, such as
+    ``is_causal``.
+    """
 
     kind: Kind
     flops: int | None = 0
     kernel_recompute: int = 0
+    masked_flops: int = 0
     reason: str = ""
 
 
@@ -49,6 +67,7 @@ class OpCount:
     calls: int
     flops: int | None
     kernel_recompute: int = 0
+    masked_flops: int = 0
 
 
 # The reason of an op that a formula would make known; any other reason needs another cure.
@@ -57,7 +76,10 @@ NO_FORMULA = "no formula is registered for it"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownOp:
-    """An op that has no formula: where it ran, with what, how often, and why its FLOPs are not known."""
+    """An op whose FLOPs are not known: where it ran, with what, how often, and why.
+
+    ``dense_flops`` are those of attention whose mask alone is not known, under the dense convention.
+    """
 
     op: str
     call: str
@@ -65,21 +87,60 @@ class UnknownOp:
     phase: Phase
     calls: int
     reason: str
+    dense_flops: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlopTally:
-    """The FLOPs of a region: exact integers, or None where an unknown op ran."""
+    """The FLOPs of a region: exact integers, or None where an unknown op ran.
+
+    ``attention`` is the convention of every number here but ``dense_total``: ``"causal"`` leaves out query-key pairs
+    that a mask hides. ``bytes_moved`` is None where nobody asked for it.
+    """
 
     counts: tuple[OpCount, ...]
     engine: str
     unknown_ops: tuple[UnknownOp, ...] = ()
+    attention: Attention = "dense"
+    bytes_moved: ByteTally | None = None
 
     def in_phase(self, phase: Phase) -> int | None:
         """FLOPs of one phase; None when an unknown op ran in it."""
         if any(each.phase == phase for each in self.unknown_ops):
             return None
-        return sum(each.flops or 0 for each in self.counts if each.phase == phase)
+        return self.at_least_in(phase)
+
+    def at_least_in(self, phase: Phase) -> int:
+        """FLOPs of the counted ops of one phase."""
+        return sum(self.amount(each) for each in self.counts if each.phase == phase)
+
+    def amount(self, count: OpCount) -> int:
+        """FLOPs of one row under this tally's convention."""
+        return (count.flops or 0) - (count.masked_flops if self.attention == "causal" else 0)
+
+    def dense(self) -> FlopTally:
+        """Return the same calls under the dense convention, which no mask hides anything from."""
+        if self.attention == "dense":
+            return self
+        known = tuple(
+            OpCount(
+                op=each.op,
+                module=each.module,
+                phase=each.phase,
+                kind="counted",
+                calls=each.calls,
+                flops=each.dense_flops,
+            )
+            for each in self.unknown_ops
+            if each.dense_flops is not None
+        )
+        unknown = tuple(each for each in self.unknown_ops if each.dense_flops is None)
+        return replace(self, attention="dense", counts=(*self.counts, *known), unknown_ops=unknown)
+
+    @property
+    def dense_total(self) -> int | None:
+        """FLOPs of all phases under the dense convention; None when an unknown op ran."""
+        return self.dense().total
 
     @property
     def forward(self) -> int | None:
@@ -109,7 +170,7 @@ class FlopTally:
     @property
     def at_least(self) -> int:
         """FLOPs of all counted ops: the total where nothing is unknown, a lower bound otherwise."""
-        return sum(each.flops or 0 for each in self.counts)
+        return sum(map(self.amount, self.counts))
 
     @property
     def kernel_recompute(self) -> int:
@@ -136,7 +197,7 @@ class FlopTally:
         found: dict[str, int] = {}
         for each in self.counts:
             if each.kind == "counted":
-                found[key(each)] = found.get(key(each), 0) + (each.flops or 0)
+                found[key(each)] = found.get(key(each), 0) + self.amount(each)
         return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
 
 

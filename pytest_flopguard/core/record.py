@@ -15,6 +15,7 @@ from pytest_flopguard.core.measurement import (
     ParameterCount,
     UnknownOp,
 )
+from pytest_flopguard.core.traffic import ByteCount, ByteTally
 from pytest_flopguard.core.verdict import Finding
 
 FORMAT_VERSION = 1
@@ -107,13 +108,16 @@ def record_from_json(data: Json) -> Record:
     return Record(nodeid=data["nodeid"], measurement=measurement, findings=findings)
 
 
-_OP_COUNT = ("op", "module", "phase", "kind", "calls", "flops", "kernel_recompute")
-_UNKNOWN_OP = ("op", "call", "module", "phase", "calls", "reason")
+_OP_COUNT = ("op", "module", "phase", "kind", "calls", "flops", "kernel_recompute", "masked_flops")
+_BYTE_COUNT = ("module", "phase", "read", "written")
+_UNKNOWN_OP = ("op", "call", "module", "phase", "calls", "reason", "dense_flops")
 
 
 def _tally_to_json(tally: FlopTally) -> Json:
     return {
+        "attention": tally.attention,
         "total": tally.total,
+        "dense_total": tally.dense_total,
         "at_least": tally.at_least,
         "forward": tally.forward,
         "backward": tally.backward,
@@ -124,6 +128,7 @@ def _tally_to_json(tally: FlopTally) -> Json:
         "by_module": tally.by_module(),
         "by_op": tally.by_op(),
         "engine": tally.engine,
+        "bytes_moved": None if tally.bytes_moved is None else _bytes_to_json(tally.bytes_moved),
         "counts": [{name: getattr(each, name) for name in _OP_COUNT} for each in tally.counts],
     }
 
@@ -131,8 +136,27 @@ def _tally_to_json(tally: FlopTally) -> Json:
 def _tally_from_json(data: Json) -> FlopTally:
     return FlopTally(
         engine=data["engine"],
+        attention=data["attention"],
+        bytes_moved=None if data["bytes_moved"] is None else _bytes_from_json(data["bytes_moved"]),
         counts=tuple(OpCount(**each) for each in data["counts"]),
         unknown_ops=tuple(UnknownOp(**each) for each in data["unknown_ops"]),
+    )
+
+
+def _bytes_to_json(tally: ByteTally) -> Json:
+    return {
+        "total": tally.total,
+        "at_least": tally.at_least,
+        "by_module": tally.by_module(),
+        "unknown": list(tally.unknown),
+        "counts": [{name: getattr(each, name) for name in _BYTE_COUNT} for each in tally.counts],
+    }
+
+
+def _bytes_from_json(data: Json) -> ByteTally:
+    return ByteTally(
+        counts=tuple(ByteCount(**each) for each in data["counts"]),
+        unknown=tuple(data["unknown"]),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from pytest_flopguard.core.expectation import SEVERITIES, UNITS, Source
-from pytest_flopguard.core.measurement import PHASES, Kind
+from pytest_flopguard.core.measurement import PHASES, Attention, Kind
 from pytest_flopguard.core.record import Outcome
 from pytest_flopguard.core.verdict import Status
 
@@ -18,7 +18,15 @@ _MAYBE_TEXT = (str, type(None))
 _AMOUNTS = {str: int}
 _PHASE = frozenset(PHASES)
 
-_UNKNOWN_OP: Shape = {"op": str, "call": str, "module": str, "phase": _PHASE, "calls": int, "reason": str}
+_UNKNOWN_OP: Shape = {
+    "op": str,
+    "call": str,
+    "module": str,
+    "phase": _PHASE,
+    "calls": int,
+    "reason": str,
+    "dense_flops": _MAYBE_INT,
+}
 _COUNT: Shape = {
     "op": str,
     "module": str,
@@ -27,9 +35,19 @@ _COUNT: Shape = {
     "calls": int,
     "flops": _MAYBE_INT,
     "kernel_recompute": int,
+    "masked_flops": int,
+}
+_BYTES: Shape = {
+    "total": _MAYBE_INT,
+    "at_least": int,
+    "by_module": _AMOUNTS,
+    "unknown": [str],
+    "counts": [{"module": str, "phase": _PHASE, "read": int, "written": int}],
 }
 _TALLY: Shape = {
+    "attention": frozenset(get_args(Attention)),
     "total": _MAYBE_INT,
+    "dense_total": _MAYBE_INT,
     "at_least": int,
     **dict.fromkeys(PHASES, _MAYBE_INT),
     "kernel_recompute": int,
@@ -37,6 +55,7 @@ _TALLY: Shape = {
     "by_module": _AMOUNTS,
     "by_op": _AMOUNTS,
     "engine": str,
+    "bytes_moved": (_BYTES, type(None)),
     "counts": [_COUNT],
 }
 _PEAK: Shape = {

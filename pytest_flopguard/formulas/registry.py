@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from pytest_flopguard.core.errors import FormulaError, message
-from pytest_flopguard.core.measurement import NO_FORMULA, Cost, Kind, OpCall
+from pytest_flopguard.core.measurement import NO_FORMULA, Attention, Cost, Kind, OpCall
 
 Formula = Callable[..., "int | Cost | None"]
 F = TypeVar("F", bound=Formula)
@@ -37,16 +37,21 @@ class Entry:
 
 
 class Registry:
-    """Op formulas and the lists of free and uncounted ops; the CostModel that backends are given."""
+    """Op formulas and the lists of free and uncounted ops; the CostModel that backends are given.
 
-    def __init__(self) -> None:
+    Formulas tell both conventions of attention; ``attention`` is the one that was chosen.
+    """
+
+    def __init__(self, attention: Attention = "dense") -> None:
+        self.attention: Attention = attention
         self._entries: dict[str, Entry] = {}
 
     def op(self, *names: str) -> Callable[[F], F]:
         """Register the decorated function as the formula of the named ops.
 
-        It gets the op's arguments in schema order, TensorSpecs for tensors, and ``out`` if it has a parameter of
-        that name. It returns FLOPs as an int (1 multiply-add = 2) or a Cost, or raises Unknown with a reason.
+        It gets the op's arguments in schema order, TensorSpecs for tensors; ``out``, what the call returned, and
+        ``call``, the whole OpCall, if it has parameters of these names. It returns FLOPs as an int (1 multiply-add
+        = 2) or a Cost, or raises Unknown with a reason.
         """
 
         def register(formula: F) -> F:
@@ -124,11 +129,11 @@ def formula(*names: str) -> Callable[[F], F]:
     return mark
 
 
-def default_registry() -> Registry:
+def default_registry(attention: Attention = "dense") -> Registry:
     """Return a new registry with the built-in formulas and lists."""
     from pytest_flopguard.formulas.ops import BUILT_IN  # the ops import this module's decorator
 
-    registry = Registry()
+    registry = Registry(attention)
     for room in BUILT_IN:
         registry.include(room)
     return registry
@@ -139,8 +144,8 @@ def _evaluate(formula: Formula, call: OpCall) -> Cost:
     kwargs: dict[str, Any] = dict(call.kwargs)
     try:
         # Some ops have an argument of that name themselves.
-        if "out" in signature.parameters.keys() - signature.bind_partial(*call.args, **kwargs).arguments.keys():
-            kwargs["out"] = call.out
+        wanted = signature.parameters.keys() - signature.bind_partial(*call.args, **kwargs).arguments.keys()
+        kwargs |= {name: value for name, value in (("out", call.out), ("call", call)) if name in wanted}
         bound = signature.bind(*call.args, **kwargs)
     except TypeError as error:
         text = ", ".join([*map(str, call.args), *(f"{name}={value}" for name, value in call.kwargs.items())])
@@ -156,8 +161,9 @@ def _evaluate(formula: Formula, call: OpCall) -> Cost:
         text = f"{type(error).__name__}: {error}"
         raise FormulaError(message("formula-raised", formula=_name(formula), op=call.op, error=text)) from error
     cost = value if isinstance(value, Cost) else Cost(kind="counted", flops=value)
-    amounts = (cost.flops, cost.kernel_recompute)
-    if cost.kind != "counted" or any(type(each) is not int or each < 0 for each in amounts):
+    amounts = (cost.flops, cost.kernel_recompute, cost.masked_flops)
+    wrong = cost.kind != "counted" or any(type(each) is not int or each < 0 for each in amounts)
+    if wrong or cost.masked_flops > (cost.flops or 0):
         raise FormulaError(message("formula-result", formula=_name(formula), op=call.op, value=value))
     return cost
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from pytest_flopguard.core.measurement import PHASES, FlopTally, Kind, MemoryPeak
 from pytest_flopguard.core.record import Record
+from pytest_flopguard.core.traffic import ByteTally
 from pytest_flopguard.core.units import Unit
 from pytest_flopguard.reporters.amounts import exact, percent
 from pytest_flopguard.reporters.finding_text import sentence, tightest_first, verdict
@@ -56,12 +57,15 @@ def memory(peak: MemoryPeak) -> Iterator[str]:
 
 
 def _tally(tally: FlopTally) -> Iterator[str]:
-    yield f"  FLOPs (engine {tally.engine})"
+    causal = ", causal attention" if tally.attention == "causal" else ""
+    yield f"  FLOPs (engine {tally.engine}{causal})"
     yield from _totals(tally)
     yield "  by module"
     yield from _shares({name or OUTSIDE: n for name, n in module_costs(tally).items()}, tally.at_least, Unit.FLOP)
     yield "  by op"
     yield from _shares(tally.by_op(), tally.at_least, Unit.FLOP)
+    if tally.bytes_moved is not None:
+        yield from _bytes(tally, tally.bytes_moved)
     for kind in _LISTED:
         calls = tally.calls_of(kind)
         if calls:
@@ -69,12 +73,25 @@ def _tally(tally: FlopTally) -> Iterator[str]:
             yield from _rows(calls)
 
 
+def _bytes(tally: FlopTally, moved: ByteTally) -> Iterator[str]:
+    least = "at least " if moved.unknown else ""
+    yield f"  bytes moved: {least}{exact(moved.at_least, Unit.BYTE)}"
+    flops, rows = module_costs(tally), moved.by_module()
+    width = max((len(exact(value, Unit.BYTE)) for value in rows.values()), default=0)
+    for name, value in rows.items():
+        intensity = f"{flops.get(name, 0) / value:.1f} FLOP/B"
+        yield f"    {exact(value, Unit.BYTE):>{width}}  {intensity:>14}  {name or OUTSIDE}"
+    if moved.unknown:
+        yield f"    not known for {', '.join(moved.unknown)}"
+
+
 def _totals(tally: FlopTally) -> Iterator[str]:
     unknown = {each.phase for each in tally.unknown_ops}
     rows = {"total, at least" if unknown else "total": tally.at_least}
     for phase in PHASES:
-        known = sum(each.flops or 0 for each in tally.counts if each.phase == phase)
-        rows[f"{phase}, at least" if phase in unknown else phase] = known
+        rows[f"{phase}, at least" if phase in unknown else phase] = tally.at_least_in(phase)
+    if tally.attention == "causal" and tally.dense_total is not None:
+        rows["total with dense attention"] = tally.dense_total
     if tally.kernel_recompute:
         rows["kernel recompute, in no total"] = tally.kernel_recompute
     yield from _rows(rows)

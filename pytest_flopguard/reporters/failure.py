@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from pytest_flopguard.core.expectation import phase_of
 from pytest_flopguard.core.measurement import PHASES, FlopTally, MemoryPeak
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit, format_amount
@@ -11,7 +12,7 @@ from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.reporters.amounts import exact, percent, quantity_name
 from pytest_flopguard.reporters.details import details
 from pytest_flopguard.reporters.finding_text import bound, place, sentence, tightest_first
-from pytest_flopguard.reporters.module_costs import folded, module_costs, phase_of
+from pytest_flopguard.reporters.module_costs import folded, module_costs
 from pytest_flopguard.reporters.unknown_ops import unknown_op_lines
 from pytest_flopguard.reporters.ways_out import ways_out
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from fractions import Fraction
 
 from pytest_flopguard.core.errors import message
+from pytest_flopguard.core.expectation import phase_of
 from pytest_flopguard.core.measurement import Measurement
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import format_amount
 from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.reporters.amounts import exact, percent, quantity_name, used
-from pytest_flopguard.reporters.module_costs import phase_of
 
 _BROKEN = {"over-budget": "OVER", "under-budget": "UNDER", "cross-check": "DIFFERS"}
 # What the limit column leaves out: the unit tells these two apart already.
@@ -117,8 +117,7 @@ def _unknown(finding: Finding, measurement: Measurement) -> str:
     names = {each.op for each in tally.unknown_ops} if tally else set()
     quantity = finding.expectation.quantity
     phase = phase_of(quantity)
-    counts = tally.counts if tally else ()
-    known = sum(each.flops or 0 for each in counts if phase in (None, each.phase))
+    known = 0 if tally is None else tally.at_least if phase is None else tally.at_least_in(phase)
     return message(
         finding.code,
         count=f"{len(names)} op{'s' if len(names) != 1 else ''}",

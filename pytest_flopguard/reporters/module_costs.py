@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pytest_flopguard.core.expectation import Quantity
-from pytest_flopguard.core.measurement import PHASES, FlopTally, Phase
+from pytest_flopguard.core.measurement import FlopTally, Phase
 
 OUTSIDE = "(outside any module)"
 
@@ -21,17 +20,13 @@ class ModuleCost:
     flops: int
 
 
-def phase_of(quantity: Quantity) -> Phase | None:
-    """Return the one phase that a quantity is about, None for the total."""
-    return next((phase for phase in PHASES if quantity == f"{phase}_flops"), None)
-
-
 def module_costs(tally: FlopTally, phase: Phase | None = None) -> dict[str, int]:
     """Return the FLOPs of every module that has any in a phase (None: in all of them), dearest first."""
     found: dict[str, int] = {}
     for each in tally.counts:
-        if each.flops and (phase is None or each.phase == phase):
-            found[each.module] = found.get(each.module, 0) + each.flops
+        flops = tally.amount(each)
+        if flops and (phase is None or each.phase == phase):
+            found[each.module] = found.get(each.module, 0) + flops
     return dict(sorted(found.items(), key=lambda pair: (-pair[1], _in_layer_order(pair[0]))))
 
 

@@ -47,6 +47,6 @@ def file_and_name(record: Record) -> tuple[str, str]:
 def _flops(tally: FlopTally | None, phase: Phase) -> str:
     if tally is None:
         return "-"
-    known = sum(each.flops or 0 for each in tally.counts if each.phase == phase)
+    known = tally.at_least_in(phase)
     least = "" if tally.in_phase(phase) is not None else ">= "
     return least + (format_amount(known, Unit.FLOP) if known else "0")

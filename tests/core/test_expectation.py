@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from pytest_flopguard.core.expectation import UNITS, Expectation, Origin, Quantity, matches_device
+from pytest_flopguard.core.expectation import UNITS, Expectation, Origin, Quantity, matches_device, phase_of
 from pytest_flopguard.core.units import Unit
 
 
@@ -65,3 +65,7 @@ def test_an_expectation_cannot_be_changed() -> None:
     expectation = Expectation(quantity="flops", high=1, origin=Origin(path="t.py"))
     with pytest.raises(FrozenInstanceError):
         expectation.high = 2  # type: ignore[misc]
+
+
+def test_only_phase_quantities_have_a_phase() -> None:
+    assert [phase_of(each) for each in ("flops", "backward_flops", "peak_memory")] == [None, "backward", None]

@@ -13,6 +13,7 @@ Project = Callable[..., pytest.Pytester]
 Run = Callable[..., pytest.RunResult]
 
 FORWARD = "def test_forward(): forward()"
+CAUSAL = '[tool.flopguard]\nattention = "causal"\n'
 BITES = {
     # name: (tests, pyproject, outcomes)
     "tolerance": (
@@ -22,7 +23,15 @@ BITES = {
     ),
     "budgets": (FORWARD, '[tool.flopguard.budgets."test_model.py::test_forward"]\nflops = 2047\n', {"failed": 1}),
     "default-budget": (FORWARD, "[tool.flopguard.default-budget]\nflops = 2047\n", {"failed": 1}),
-    "attention": (FORWARD, '[tool.flopguard]\nattention = "dense"\n', {"passed": 1}),
+    "attention": (
+        # 1 batch and head, sums of 8, 2 FLOPs each, twice: 32 for each of 4 * 5 / 2 pairs. Dense has 16 pairs.
+        "@pytest.mark.flop_budget(flops=320)\n"
+        "def test_attention():\n"
+        "    x = torch.zeros(1, 1, 4, 8)\n"
+        "    torch.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)\n",
+        CAUSAL,
+        {"passed": 1},
+    ),
 }
 # Where the others are shown: a test of this name, here or in the named file.
 ELSEWHERE = {
@@ -31,6 +40,7 @@ ELSEWHERE = {
     "unknown-ops": "test_unknown_ops.py",
     "measure": "test_measure_guarded_leaves_the_others_alone",
     "engine": "test_engine_fvcore_counts_checks_and_says_what_it_cannot",
+    "bytes-moved": "test_bytes_moved_are_told_by_module",
     "cross-check": "test_cross_check_holds_two_engines_together",
 }
 
@@ -106,3 +116,50 @@ def test_cross_check_holds_two_engines_together(
         ("cross-check", 2048, "met")
     ]
     assert agreed["cross_checks"][0]["engine"] == "fvcore"
+
+
+ATTENTION = """
+class Model(nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+
+def test_check(flopguard):
+    x = torch.zeros(1, 1, 4, 8)
+    flopguard.check(Model(), x)
+"""
+
+
+def test_causal_attention_is_beside_the_dense_total(
+    project: Project, run: Run, report: Callable[[], dict[str, Any]]
+) -> None:
+    project(ATTENTION, CAUSAL)
+    run("--flop-budget", "--flop-report=report.json").assert_outcomes(passed=1)
+    whole, _ = report()["records"]
+    flops = whole["flops"]
+    assert (flops["attention"], flops["total"], flops["dense_total"]) == ("causal", 320, 512)
+    [count] = [each for each in flops["counts"] if each["flops"]]
+    assert (count["flops"], count["masked_flops"]) == (512, 192)
+
+
+def test_a_cross_check_compares_dense_totals(project: Project, run: Run) -> None:
+    # fvcore knows no masks; that is no disagreement.
+    project(ATTENTION, CAUSAL)
+    run("--flop-budget", "--flop-cross-check=fvcore").assert_outcomes(passed=1)
+
+
+def test_an_engine_that_knows_no_masks_is_not_taken_for_causal(project: Project, run: Run) -> None:
+    project(ATTENTION + "    flopguard.check(Model(), x).flops\n", CAUSAL)
+    result = run("--flop-budget", "--flop-engine=fvcore")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*the fvcore engine counts dense attention only*"])
+
+
+def test_bytes_moved_are_told_by_module(project: Project, run: Run, report: Callable[[], dict[str, Any]]) -> None:
+    project(FORWARD)
+    run("--flop-budget", "--flop-bytes", "--flop-report=report.json").assert_outcomes(passed=1)
+    [record] = report()["records"]
+    moved = record["flops"]["bytes_moved"]
+    assert moved["unknown"] == []
+    assert moved["total"] == sum(each["read"] + each["written"] for each in moved["counts"])
+    run("--flop-budget", "--flop-report=report.json").assert_outcomes(passed=1)
+    assert report()["records"][0]["flops"]["bytes_moved"] is None

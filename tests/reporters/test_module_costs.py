@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_flopguard.reporters.module_costs import OUTSIDE, ModuleCost, folded, module_costs, phase_of
+from pytest_flopguard.reporters.module_costs import OUTSIDE, ModuleCost, folded, module_costs
 
 PART = st.sampled_from(["h", "mlp", "mlp#2", "mlp#3", "0", "1", "2", "10", "03"])
 PATHS = st.lists(PART, min_size=1, max_size=4).map(".".join)
@@ -70,7 +70,3 @@ def test_a_phase_counts_by_itself_and_layers_stand_in_their_order(build: SimpleN
     both = build.tally([*counts, build.counted("aten.mm", "h.1", 5, "backward"), build.counted("aten.mm", "x", 0)])
     assert list(module_costs(both).items()) == [("h.1", 15), ("h.2", 10), ("h.10", 10)]
     assert module_costs(both, "backward") == {"h.1": 5}
-
-
-def test_only_phase_quantities_have_a_phase() -> None:
-    assert [phase_of(each) for each in ("flops", "backward_flops", "peak_memory")] == [None, "backward", None]

@@ -7,6 +7,9 @@ key/value head, shared or not. Softmax, scale, mask and dropout are elementwise 
 Backward has four products (dV = P^T dO, dP = dO V^T, dQ = dS K, dK = dS^T Q), each of one forward product's size:
 twice the forward. Flash-like kernels compute Q K^T once more instead of keeping it; that is ``kernel_recompute``,
 told apart, since an eager backward does not do it and the same model must count the same everywhere.
+
+What ``is_causal`` or a window hides is told as ``masked_flops``: the share of hidden pairs in the dense FLOPs, which is
+whole, since each pair costs the same. A mask that is a tensor is not looked at here.
 """
 
 from __future__ import annotations
@@ -14,10 +17,14 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from pytest_flopguard.core.measurement import Cost
+from pytest_flopguard.core.measurement import Cost, OpCall
 from pytest_flopguard.core.tensors import TensorSpec
 from pytest_flopguard.formulas.ops.matmul import broadcast
+from pytest_flopguard.formulas.query_key_pairs import window_pairs
 from pytest_flopguard.formulas.registry import Unknown, formula
+
+# custom_mask_type of the memory-efficient kernel.
+_FROM_TOP_LEFT, _FROM_BOTTOM_RIGHT = 1, 2
 
 
 def _refuse_packed(cum_seq_q: TensorSpec | None, cum_seq_k: TensorSpec | None) -> None:
@@ -26,29 +33,67 @@ def _refuse_packed(cum_seq_q: TensorSpec | None, cum_seq_k: TensorSpec | None) -
         raise Unknown("the sequence lengths are values (cumulative lengths), not shapes")
 
 
-def _scores(query: TensorSpec, key: TensorSpec, sequence: int) -> int:
-    """FLOPs of Q K^T; ``sequence`` is the dimension that holds the positions (the heads may come before or after)."""
-    return 2 * query.numel * key.shape[sequence]
+def _hidden_share(call: OpCall | None, queries: int, keys: int, *, last_to_last: bool) -> tuple[int, int]:
+    """Return how many of how many pairs the call's flags hide; ``last_to_last`` is how the kernel aligns is_causal."""
+    said = {} if call is None else call.by_name
+    causal, kind, width = said.get("is_causal") is True, said.get("custom_mask_type", 0), said.get("window_size")
+    left, right = said.get("window_size_left"), said.get("window_size_right")
+    # Kernels take a negative number for an open side.
+    left = None if left is None or left < 0 else left
+    right = None if right is None or right < 0 else right
+    if kind in (_FROM_TOP_LEFT, _FROM_BOTTOM_RIGHT):
+        causal, last_to_last = True, kind == _FROM_BOTTOM_RIGHT
+    if width is not None and width > 0:
+        if not causal:
+            raise Unknown(f"a window of {width} keys without a causal mask")
+        left = width - 1
+    if not causal and left is None and right is None:
+        return 0, queries * keys
+    shift = keys - queries if last_to_last else 0
+    kept = window_pairs(queries, keys, left=left, right=0 if causal else right, shift=shift)
+    return queries * keys - kept, queries * keys
 
 
-def _values(query: TensorSpec, key: TensorSpec, value: TensorSpec, sequence: int) -> int:
-    """FLOPs of P V: as many pairs, sums of d_v."""
-    return 2 * prod(query.shape[:-1]) * key.shape[sequence] * value.shape[-1]
+def _whole(
+    query: TensorSpec,
+    key: TensorSpec,
+    value: TensorSpec,
+    sequence: int,
+    call: OpCall | None,
+    last_to_last: bool = False,
+) -> tuple[int, int, int]:
+    """Return the FLOPs of Q K^T, of P V, and those of both that the flags hide.
+
+    ``sequence`` is the dimension that holds the positions (the heads may come before or after).
+    """
+    queries, keys = query.shape[sequence], key.shape[sequence]
+    scores = 2 * query.numel * keys
+    values = 2 * prod(query.shape[:-1]) * keys * value.shape[-1]
+    hidden, pairs = _hidden_share(call, queries, keys, last_to_last=last_to_last)
+    return scores, values, (scores + values) // pairs * hidden if pairs else 0
 
 
-def _backward(query: TensorSpec, key: TensorSpec, value: TensorSpec, sequence: int) -> Cost:
-    scores = _scores(query, key, sequence)
-    both = scores + _values(query, key, value, sequence)
-    return Cost(kind="counted", flops=2 * both, kernel_recompute=scores)
+def _forward(*arguments: Any, **options: Any) -> Cost:
+    scores, values, masked = _whole(*arguments, **options)
+    return Cost(kind="counted", flops=scores + values, masked_flops=masked)
+
+
+def _backward(*arguments: Any, **options: Any) -> Cost:
+    scores, values, masked = _whole(*arguments, **options)
+    return Cost(kind="counted", flops=2 * (scores + values), kernel_recompute=scores, masked_flops=2 * masked)
 
 
 @formula("aten.scaled_dot_product_attention")
-def whole_attention(query: TensorSpec, key: TensorSpec, value: TensorSpec, *_: Any, **__: Any) -> int:
+def whole_attention(
+    query: TensorSpec, key: TensorSpec, value: TensorSpec, *_: Any, call: OpCall | None = None, **__: Any
+) -> Cost:
     """As attention, for any leading dimensions that broadcast; seen undecomposed in inference mode only."""
     queries, keys = query.shape[-2], key.shape[-2]
-    scores = prod(broadcast(query.shape[:-2], key.shape[:-2])) * queries * keys * query.shape[-1]
-    lead = broadcast(broadcast(query.shape[:-2], key.shape[:-2]), value.shape[:-2])
-    return 2 * (scores + prod(lead) * queries * keys * value.shape[-1])
+    lead = broadcast(query.shape[:-2], key.shape[:-2])
+    scores = prod(lead) * queries * keys * query.shape[-1]
+    both = 2 * (scores + prod(broadcast(lead, value.shape[:-2])) * queries * keys * value.shape[-1])
+    hidden, pairs = _hidden_share(call, queries, keys, last_to_last=False)
+    return Cost(kind="counted", flops=both, masked_flops=both // pairs * hidden if pairs else 0)
 
 
 @formula(
@@ -60,9 +105,11 @@ def whole_attention(query: TensorSpec, key: TensorSpec, value: TensorSpec, *_: A
     "aten._scaled_dot_product_fused_attention_overrideable",
     "aten._triton_scaled_dot_attention",
 )
-def attention(query: TensorSpec, key: TensorSpec, value: TensorSpec, *_: Any, **__: Any) -> int:
+def attention(
+    query: TensorSpec, key: TensorSpec, value: TensorSpec, *_: Any, call: OpCall | None = None, **__: Any
+) -> Cost:
     """[B, H, S_q, d] x [B, H_kv, S_k, d] x [B, H_kv, S_k, d_v]: 2*B*H*S_q*S_k*(d + d_v)."""
-    return _scores(query, key, -2) + _values(query, key, value, -2)
+    return _forward(query, key, value, -2, call)
 
 
 @formula(
@@ -73,10 +120,16 @@ def attention(query: TensorSpec, key: TensorSpec, value: TensorSpec, *_: Any, **
     "aten._scaled_dot_product_fused_attention_overrideable_backward",
 )
 def attention_backward(
-    grad_out: TensorSpec, query: TensorSpec, key: TensorSpec, value: TensorSpec, *_: Any, **__: Any
+    grad_out: TensorSpec,
+    query: TensorSpec,
+    key: TensorSpec,
+    value: TensorSpec,
+    *_: Any,
+    call: OpCall | None = None,
+    **__: Any,
 ) -> Cost:
     """Twice the forward, and Q K^T once more inside the kernel as kernel_recompute."""
-    return _backward(query, key, value, -2)
+    return _backward(query, key, value, -2, call)
 
 
 @formula("aten._flash_attention_forward")
@@ -87,11 +140,12 @@ def flash_forward(
     cum_seq_q: TensorSpec | None = None,
     cum_seq_k: TensorSpec | None = None,
     *_: Any,
+    call: OpCall | None = None,
     **__: Any,
-) -> int:
+) -> Cost:
     """As attention with heads last: [B, S_q, H, d] x [B, S_k, H_kv, d]; unknown for packed sequences."""
     _refuse_packed(cum_seq_q, cum_seq_k)
-    return _scores(query, key, -3) + _values(query, key, value, -3)
+    return _forward(query, key, value, -3, call, last_to_last=True)
 
 
 @formula("aten._flash_attention_backward")
@@ -105,11 +159,12 @@ def flash_backward(
     cum_seq_q: TensorSpec | None = None,
     cum_seq_k: TensorSpec | None = None,
     *_: Any,
+    call: OpCall | None = None,
     **__: Any,
 ) -> Cost:
     """Twice flash_forward; unknown for packed sequences."""
     _refuse_packed(cum_seq_q, cum_seq_k)
-    return _backward(query, key, value, -3)
+    return _backward(query, key, value, -3, call, last_to_last=True)
 
 
 @formula("aten._flash_attention_forward_no_dropout_inplace")
@@ -121,10 +176,11 @@ def flash_forward_into(
     cum_seq_q: TensorSpec | None = None,
     cum_seq_k: TensorSpec | None = None,
     *_: Any,
+    call: OpCall | None = None,
     **__: Any,
-) -> int:
+) -> Cost:
     """As flash_forward, with the tensor that takes the result first."""
-    return flash_forward(query, key, value, cum_seq_q, cum_seq_k)
+    return flash_forward(query, key, value, cum_seq_q, cum_seq_k, call=call)
 
 
 @formula("aten._cudnn_attention_forward")
@@ -136,11 +192,12 @@ def cudnn_forward(
     cum_seq_q: TensorSpec | None = None,
     cum_seq_k: TensorSpec | None = None,
     *_: Any,
+    call: OpCall | None = None,
     **__: Any,
-) -> int:
+) -> Cost:
     """As attention, heads before positions; unknown for packed sequences."""
     _refuse_packed(cum_seq_q, cum_seq_k)
-    return attention(query, key, value)
+    return attention(query, key, value, call=call)
 
 
 @formula("aten._cudnn_attention_backward")
@@ -157,11 +214,12 @@ def cudnn_backward(
     cum_seq_q: TensorSpec | None = None,
     cum_seq_k: TensorSpec | None = None,
     *_: Any,
+    call: OpCall | None = None,
     **__: Any,
 ) -> Cost:
     """Twice cudnn_forward; unknown for packed sequences."""
     _refuse_packed(cum_seq_q, cum_seq_k)
-    return _backward(query, key, value, -2)
+    return _backward(query, key, value, -2, call)
 
 
 @formula("aten._efficient_attention_forward")
@@ -173,10 +231,11 @@ def efficient_forward(
     cum_seq_q: TensorSpec | None = None,
     cum_seq_k: TensorSpec | None = None,
     *_: Any,
+    call: OpCall | None = None,
     **__: Any,
-) -> int:
+) -> Cost:
     """As flash_forward, with the attention bias before the cumulative lengths."""
-    return flash_forward(query, key, value, cum_seq_q, cum_seq_k)
+    return flash_forward(query, key, value, cum_seq_q, cum_seq_k, call=call)
 
 
 @formula("aten._efficient_attention_backward")
@@ -190,11 +249,12 @@ def efficient_backward(
     cum_seq_q: TensorSpec | None = None,
     cum_seq_k: TensorSpec | None = None,
     *_: Any,
+    call: OpCall | None = None,
     **__: Any,
 ) -> Cost:
     """Twice efficient_forward; unknown for packed sequences."""
     _refuse_packed(cum_seq_q, cum_seq_k)
-    return _backward(query, key, value, -3)
+    return _backward(query, key, value, -3, call, last_to_last=True)
 
 
 @formula("aten._native_multi_head_attention")

@@ -11,7 +11,7 @@ from pytest_flopguard.formulas.registry import formula
 
 
 @formula("higher_order.flex_attention")
-def flex_attention(query: TensorSpec, key: TensorSpec, value: TensorSpec, *_: Any, **__: Any) -> int:
+def flex_attention(query: TensorSpec, key: TensorSpec, value: TensorSpec, *_: Any, **__: Any) -> Cost:
     """As attention, [B, H, S_q, d] x [B, H_kv, S_k, d] x [B, H_kv, S_k, d_v]: 2*B*H*S_q*S_k*(d + d_v)."""
     return attention.attention(query, key, value)
 

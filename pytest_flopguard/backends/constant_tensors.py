@@ -1,0 +1,80 @@
+"""Values of tensors without data that follow from no input: a causal mask made of aranges, also on the meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils.weak import WeakIdKeyDictionary
+
+# Larger ones would cost more than the run that is watched; a square of 16,384 positions still fits.
+_MOST_ELEMENTS = 2**28
+
+
+def has_data(tensor: torch.Tensor) -> bool:
+    """Whether values can be read: false for tensors on the meta device and for fake ones."""
+    return not tensor.is_meta and not isinstance(tensor, FakeTensor)
+
+
+@contextmanager
+def reading_values() -> Iterator[None]:
+    """Compute with values in the block, whatever modes the watched code runs under, and unseen by them."""
+    with _disable_current_modes(), unset_fake_temporarily(), torch.no_grad():
+        yield
+
+
+class ConstantTensors:
+    """Does op calls on tensors without data a second time, on the CPU, where every input is known."""
+
+    def __init__(self) -> None:
+        self._values: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+    def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return a tensor with the same values and with data, None where there is none."""
+        return tensor if has_data(tensor) else self._values.get(tensor)
+
+    def saw(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """Follow one op call that has just returned."""
+        if not isinstance(out, torch.Tensor) or has_data(out):
+            return
+        inputs = list(tensors((*args, *(kwargs or {}).values())))
+        known = all(self.value(each) is not None for each in inputs)
+        if not known or torch.Tag.nondeterministic_seeded in func.tags or out.numel() > _MOST_ELEMENTS:
+            if out in self._values:
+                # Other views of what was written to are known no more, and nothing tells which they are.
+                self._values.clear()
+            return
+        with reading_values():
+            result = func(
+                *self._known(args), **{name: self._on_cpu(name, each) for name, each in (kwargs or {}).items()}
+            )
+        if isinstance(result, torch.Tensor):
+            self._values[out] = result
+
+    def _known(self, values: Iterable[Any]) -> tuple[Any, ...]:
+        return tuple(
+            self.value(each)
+            if isinstance(each, torch.Tensor)
+            else self._known(each)
+            if isinstance(each, (list, tuple))
+            else torch.device("cpu")
+            if isinstance(each, torch.device)
+            else each
+            for each in values
+        )
+
+    def _on_cpu(self, name: str, value: Any) -> Any:
+        return torch.device("cpu") if name == "device" and value is not None else self._known((value,))[0]
+
+
+def tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """Yield the tensors in nested lists and tuples."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from tensors(value)

@@ -1,0 +1,73 @@
+"""What is known of an op before any call, learned once: its name, its kind, and how its calls are to be treated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch._ops import HigherOrderOperator, OpOverload
+
+from pytest_flopguard.backends import op_traits
+from pytest_flopguard.backends.base import CostModel
+from pytest_flopguard.backends.call_specs import SPARSE
+from pytest_flopguard.core.measurement import Kind
+
+
+class KnownOp:
+    """One op; ``calls`` counts those that cost nothing."""
+
+    __slots__ = ("arguments", "calls", "decomposes", "foreign", "kind", "makes_storage", "name", "opaque", "results")
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        *,
+        decomposes: bool = False,
+        makes_storage: bool = True,
+        foreign: bool = True,
+        opaque: bool = False,
+        arguments: tuple[str, ...] = (),
+        results: frozenset[str] = frozenset(),
+    ) -> None:
+        self.arguments = arguments
+        self.name = name
+        self.kind = kind
+        self.decomposes = decomposes
+        self.makes_storage = makes_storage
+        self.foreign = foreign
+        self.opaque = opaque
+        self.results = results
+        self.calls = 0
+
+
+def learn(func: Any, costs: CostModel) -> KnownOp:
+    """Learn an op from its schema and its tags."""
+    if isinstance(func, HigherOrderOperator):
+        name = f"higher_order.{func.name()}"
+        kind = costs.kind(name, frozenset())
+        return KnownOp(name, kind)
+    name = func._schema.name.replace("::", ".")
+    kind = costs.kind(name, op_traits.traits(func))
+    if kind == "unknown":
+        kind = _kind_by_kin(func, costs)
+    if kind == "unknown" and costs.kind(name + SPARSE, frozenset()) == "counted":
+        kind = "counted"
+    return KnownOp(
+        name,
+        kind,
+        decomposes=kind == "unknown" and func._can_decompose(),
+        makes_storage=any(each.alias_info is None for each in func._schema.returns),
+        foreign=func.namespace not in ("aten", "prims"),
+        # Packed parameters hide their sizes, and a key would keep them alive.
+        opaque=any("__torch__" in str(each.type) for each in func._schema.arguments),
+        arguments=tuple(each.name for each in func._schema.arguments),
+        results=frozenset(each.name for each in func._schema.arguments if each.is_out),
+    )
+
+
+def _kind_by_kin(func: OpOverload, costs: CostModel) -> Kind:
+    for kin in op_traits.kin(func):
+        kind = costs.kind(kin.name, kin.traits)
+        if kind in ("free", "uncounted"):
+            return "uncounted" if kin.derivative else kind
+    return "unknown"
