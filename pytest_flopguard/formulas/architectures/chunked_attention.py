@@ -15,7 +15,7 @@ from pytest_flopguard.formulas.breakdown import Breakdown, Term
 from pytest_flopguard.formulas.sizes import divided
 
 
-def lightning(*, batch: int = 1, length: int, width: int, heads: int, chunk: int, features: int = 1) -> Breakdown:
+def lightning(*, batch: int = 1, seq: int, width: int, heads: int, chunk: int, features: int = 1) -> Breakdown:
     """Lightning attention v2, and any gated linear attention in chunks: (2f + 2)*B*n*C*d + 4f*B*n*d*d/h.
 
     ``features`` f is 1, or 2 where keys and queries are doubled (cosFormer2's cosine and sine). Backward: the state
@@ -25,9 +25,9 @@ def lightning(*, batch: int = 1, length: int, width: int, heads: int, chunk: int
     et al. 2024 (arXiv 2404.07904), section 3. The products of Shen et al. 2024 (arXiv 2406.16690), appendix A.1.
     """
     B, f = sizes(batch=batch, features=features)
-    chunks = divided("length", length, "chunk", chunk)
+    chunks = divided("seq", seq, "chunk", chunk)
     divided("width", width, "heads", heads)
-    n, d, h, C = length, width, heads, chunk
+    n, d, h, C = seq, width, heads, chunk
     state = 2 * B * C * f * d * d // h
     terms = (
         Term(name="scores", equation="2*B*n*C*f*d", each=2 * B * n * C * f * d),
@@ -53,24 +53,24 @@ def decode_step(*, batch: int = 1, width: int, heads: int, features: int = 1) ->
     return breakdown("linear attention, one token", "Qin et al. 2023, section 3.5", terms, B=B, d=d, h=h, f=f)
 
 
-def gated_units(*, batch: int = 1, length: int, width: int, inner: int) -> Breakdown:
+def gated_units(*, batch: int = 1, seq: int, width: int, inner: int) -> Breakdown:
     """TransNormerLLM's channel mixer (SGLU): (x V * x U) O, no activation, 6*B*n*d*inner.
 
     Source: Qin et al. 2023 (arXiv 2307.14995), equation 9.
     """
-    B, n, d, ff = sizes(batch=batch, length=length, width=width, inner=inner)
+    B, n, d, ff = sizes(batch=batch, seq=seq, width=width, inner=inner)
     terms = (Term(name="mlp", equation="2*B*n*d*ff", each=2 * B * n * d * ff, times=3),)
     return breakdown("gated units", "Qin et al. 2023, equation 9", terms, B=B, n=n, d=d, ff=ff)
 
 
-def published_step(model: str, *, batch: int, length: int, layers: int, width: int, heads: int) -> int:
+def published_step(model: str, *, batch: int, seq: int, layers: int, width: int, heads: int) -> int:
     """FLOPs of one training step as Shen et al. print them: 72*b*n*l*d*d*(1 + x), by model.
 
     x: LLaMA n/(6d) + 5/(18d); TNL 1/(2h) + 5/(18d); HGRN2 1/(3h) + 29/(72d); cosFormer2 3/(4h) + 23/(72d). Embeddings
     and logits are left out, some elementwise work is in: a convention of its own, kept for comparison with the paper. h
     must divide d. Source: Shen et al. 2024 (arXiv 2406.16690), table 2 (also MiniMax-01, table 1).
     """
-    b, n, count = sizes(batch=batch, length=length, layers=layers)
+    b, n, count = sizes(batch=batch, seq=seq, layers=layers)
     head = divided("width", width, "heads", heads)
     d = width
     # 72*d*d*x, which is whole: d*d/h is d times the width of a head.

@@ -14,7 +14,7 @@ from pytest_flopguard.formulas.sizes import divided, whole
 
 
 def reformer(
-    *, batch: int = 1, length: int, width: int, chunk: int, hashes: int, buckets: int, before: int = 1, after: int = 0
+    *, batch: int = 1, seq: int, width: int, chunk: int, hashes: int, buckets: int, before: int = 1, after: int = 0
 ) -> Breakdown:
     """Reformer's LSH attention: in each of r rounds, sorted chunks of c meet themselves and neighbours.
 
@@ -25,9 +25,9 @@ def reformer(
     Source: Kitaev et al. 2020 (arXiv 2001.04451), sections 2 and 3; transformers, LSHSelfAttention.
     """
     B, d, r = sizes(batch=batch, width=width, hashes=hashes)
-    divided("length", length, "chunk", chunk)
+    divided("seq", seq, "chunk", chunk)
     divided("buckets", buckets, "the two signs of a direction", 2)
-    n, c, near = length, chunk, 1 + whole("before", before) + whole("after", after)
+    n, c, near = seq, chunk, 1 + whole("before", before) + whole("after", after)
     hashed, one = B * n * d * r * buckets, 2 * B * r * n * c * near * d
     terms = (
         Term(name="hash", equation="B*n*d*r*nb", each=hashed, backward_each=0),
@@ -38,15 +38,15 @@ def reformer(
     return breakdown("LSH attention", "Kitaev et al. 2020, section 2", terms, **symbols)
 
 
-def chunked_local(*, batch: int = 1, length: int, width: int, chunk: int, before: int = 1, after: int = 0) -> Breakdown:
+def chunked_local(*, batch: int = 1, seq: int, width: int, chunk: int, before: int = 1, after: int = 0) -> Breakdown:
     """Reformer's local layers: chunks of c meet themselves and their neighbours, 4 projections.
 
     4*B*n*c*(1 + before + after)*d. The first chunk's neighbour is the last one: every chunk has as many.
     Source: transformers, LocalSelfAttention of Reformer.
     """
     B, d = sizes(batch=batch, width=width)
-    divided("length", length, "chunk", chunk)
-    n, c, near = length, chunk, 1 + whole("before", before) + whole("after", after)
+    divided("seq", seq, "chunk", chunk)
+    n, c, near = seq, chunk, 1 + whole("before", before) + whole("after", after)
     one = 2 * B * n * c * near * d
     terms = (
         Term(name="scores", equation="2*B*n*c*near*d", each=one),
@@ -55,7 +55,7 @@ def chunked_local(*, batch: int = 1, length: int, width: int, chunk: int, before
     return breakdown("local attention", "Kitaev et al. 2020", terms, B=B, n=n, d=d, c=c, near=near)
 
 
-def routing(*, batch: int = 1, length: int, width: int, clusters: int, causal: bool = True) -> Breakdown:
+def routing(*, batch: int = 1, seq: int, width: int, clusters: int, causal: bool = True) -> Breakdown:
     """Routing Transformer: each of k clusters takes the n/k nearest positions, which meet one another.
 
     Distances to centroids 2*B*n*k*d, once in a causal model, where keys are the queries (3 projections), and for
@@ -63,8 +63,8 @@ def routing(*, batch: int = 1, length: int, width: int, clusters: int, causal: b
     Centroids move by a running mean: elementwise. Source: Roy et al. 2020 (arXiv 2003.05997), section 4.1, Algorithm 1.
     """
     B, d = sizes(batch=batch, width=width)
-    members = divided("length", length, "clusters", clusters)
-    n, k = length, clusters
+    members = divided("seq", seq, "clusters", clusters)
+    n, k = seq, clusters
     one = 2 * B * n * members * d
     terms = (
         Term(name="hash", equation="2*B*n*k*d", each=2 * B * n * k * d, times=1 if causal else 2, backward_each=0),
@@ -75,7 +75,7 @@ def routing(*, batch: int = 1, length: int, width: int, clusters: int, causal: b
 
 
 def clustered(
-    *, batch: int = 1, length: int, width: int, heads: int, clusters: int, bits: int, top_keys: int = 0
+    *, batch: int = 1, seq: int, width: int, heads: int, clusters: int, bits: int, top_keys: int = 0
 ) -> Breakdown:
     """Clustered attention: C centroids of queries meet all keys; ``top_keys`` k > 0 is the improved form.
 
@@ -84,7 +84,7 @@ def clustered(
     keys of its cluster itself, 2*B*n*k*d for scores and for values.
     Source: Vyas et al. 2020 (arXiv 2007.04825), sections 3.2 and 3.3.
     """
-    B, n, h, C, bits = sizes(batch=batch, length=length, heads=heads, clusters=clusters, bits=bits)
+    B, n, h, C, bits = sizes(batch=batch, seq=seq, heads=heads, clusters=clusters, bits=bits)
     divided("width", width, "heads", h)
     d, k = width, whole("top_keys", top_keys)
     one = 2 * B * C * n * d
@@ -103,7 +103,7 @@ def clustered(
     return breakdown("clustered attention", source, terms, B=B, n=n, d=d, C=C, k=k, bits=bits)
 
 
-def sinkhorn(*, batch: int = 1, length: int, width: int, blocks: int) -> Breakdown:
+def sinkhorn(*, batch: int = 1, seq: int, width: int, blocks: int) -> Breakdown:
     """Sparse Sinkhorn attention: k blocks of b = n/k; a query meets its own block and one that was sorted to it.
 
     Sorting logits of pooled blocks (one linear layer for each head) 2*B*k*k*d; keys and values are each multiplied with
@@ -111,8 +111,8 @@ def sinkhorn(*, batch: int = 1, length: int, width: int, blocks: int) -> Breakdo
     elementwise. Source: Tay et al. 2020 (arXiv 2002.11296), sections 3.1 and 3.2.
     """
     B, d = sizes(batch=batch, width=width)
-    b = divided("length", length, "blocks", blocks)
-    n, k = length, blocks
+    b = divided("seq", seq, "blocks", blocks)
+    n, k = seq, blocks
     terms = (
         Term(name="sort_logits", equation="2*B*k*k*d", each=2 * B * k * k * d),
         Term(name="sort", equation="2*B*k*n*d", each=2 * B * k * n * d, times=2),

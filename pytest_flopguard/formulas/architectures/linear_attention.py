@@ -13,13 +13,13 @@ from pytest_flopguard.formulas.breakdown import Breakdown, Term
 from pytest_flopguard.formulas.sizes import divided
 
 
-def left_product(*, batch: int = 1, length: int, width: int, heads: int) -> Breakdown:
+def left_product(*, batch: int = 1, seq: int, width: int, heads: int) -> Breakdown:
     """(Q K^T) V without a softmax between: 4*B*n*n*d, the order that a causal mask of scores asks for.
 
     It is the dearer one where n > d/h; at n = d/h it costs what ``right_product`` does.
     Source: Qin et al. 2022 (arXiv 2210.10340), section 4.1.
     """
-    B, n = sizes(batch=batch, length=length)
+    B, n = sizes(batch=batch, seq=seq)
     d = heads * divided("width", width, "heads", heads)
     one = 2 * B * n * n * d
     terms = (
@@ -29,12 +29,12 @@ def left_product(*, batch: int = 1, length: int, width: int, heads: int) -> Brea
     return breakdown("left product", "Qin et al. 2022, section 4.1", terms, B=B, n=n, d=d, h=heads)
 
 
-def right_product(*, batch: int = 1, length: int, width: int, heads: int) -> Breakdown:
+def right_product(*, batch: int = 1, seq: int, width: int, heads: int) -> Breakdown:
     """Q (K^T V): each head's state of d/h times d/h, 4*B*n*d*d/h. TransNormer's NormAttention is this and no more.
 
     Source: Qin et al. 2022 (arXiv 2210.10340), equation 8.
     """
-    B, n = sizes(batch=batch, length=length)
+    B, n = sizes(batch=batch, seq=seq)
     divided("width", width, "heads", heads)
     terms = _products(B, n, width, heads, 1)
     return breakdown("right product", "Qin et al. 2022, equation 8", terms, B=B, n=n, d=width, h=heads, f=1)
@@ -49,13 +49,13 @@ def _products(B: int, n: int, d: int, h: int, f: int) -> tuple[Term, Term]:
     )
 
 
-def linear_transformer(*, batch: int = 1, length: int, width: int, heads: int) -> Breakdown:
+def linear_transformer(*, batch: int = 1, seq: int, width: int, heads: int) -> Breakdown:
     """Linear Transformer: elementwise features (elu + 1), right product, and a normaliser.
 
     4*B*n*d*d/h, and 2*B*n*d for phi(Q) with the sum of phi(K). Source: Katharopoulos et al. 2020 (arXiv 2006.16236),
     equation 5.
     """
-    B, n = sizes(batch=batch, length=length)
+    B, n = sizes(batch=batch, seq=seq)
     divided("width", width, "heads", heads)
     normaliser = Term(name="normalizer", equation="2*B*n*f*d", each=2 * B * n * width)
     terms = (*_products(B, n, width, heads, 1), normaliser)
@@ -63,12 +63,12 @@ def linear_transformer(*, batch: int = 1, length: int, width: int, heads: int) -
     return breakdown("linear attention", source, terms, B=B, n=n, d=width, h=heads, f=1)
 
 
-def cosformer(*, batch: int = 1, length: int, width: int, heads: int) -> Breakdown:
+def cosformer(*, batch: int = 1, seq: int, width: int, heads: int) -> Breakdown:
     """Cosformer: relu features weighted by the cosine and by the sine of the position, twice as many features.
 
     8*B*n*d*d/h, and 4*B*n*d for the normaliser. Source: Qin et al. 2022 (arXiv 2202.08791), equation 12.
     """
-    B, n = sizes(batch=batch, length=length)
+    B, n = sizes(batch=batch, seq=seq)
     divided("width", width, "heads", heads)
     normaliser = Term(name="normalizer", equation="2*B*n*f*d", each=4 * B * n * width)
     terms = (*_products(B, n, width, heads, 2), normaliser)
@@ -95,27 +95,27 @@ def _random_features(
     return breakdown(name, source, terms, B=B, n=n, d=d, h=h, m=m, maps=maps)
 
 
-def performer(*, batch: int = 1, length: int, width: int, heads: int, features: int) -> Breakdown:
+def performer(*, batch: int = 1, seq: int, width: int, heads: int, features: int) -> Breakdown:
     """Performer (FAVOR+): m positive random features in each head.
 
     Features of q and k 4*B*n*m*d, products 4*B*n*m*d, normaliser 2*B*n*m*h. The directions are drawn, not trained: the
     features' backward is that of q and k alone, once the forward.
     Source: Choromanski et al. 2020 (arXiv 2009.14794), section 2.2.
     """
-    B, n, m = sizes(batch=batch, length=length, features=features)
+    B, n, m = sizes(batch=batch, seq=seq, features=features)
     divided("width", width, "heads", heads)
     source = "Choromanski et al. 2020, section 2.2"
     return _random_features("FAVOR+ attention", source, B, n, width, heads, m, maps=1, trained=False)
 
 
-def rfa(*, batch: int = 1, length: int, width: int, heads: int, features: int) -> Breakdown:
+def rfa(*, batch: int = 1, seq: int, width: int, heads: int, features: int) -> Breakdown:
     """Random feature attention: the sine and the cosine along m random directions in each head.
 
     Features of q and k 4*B*n*m*d, products of 2m features 8*B*n*m*d (12*B*n*m*d together), normaliser 4*B*n*m*h. The
     directions' scale is trained, so the features' backward is twice their forward.
     Source: Peng et al. 2021 (arXiv 2103.02143), equations 4 and 5 and section 3.1.
     """
-    B, n, m = sizes(batch=batch, length=length, features=features)
+    B, n, m = sizes(batch=batch, seq=seq, features=features)
     divided("width", width, "heads", heads)
     source = "Peng et al. 2021, section 3.1"
     return _random_features("random feature attention", source, B, n, width, heads, m, maps=2, trained=True)

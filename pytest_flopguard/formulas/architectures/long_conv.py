@@ -34,21 +34,21 @@ def _convolution(signals: int, kernels: int, n: int) -> tuple[Term, ...]:
     )
 
 
-def fft_convolution(*, batch: int = 1, length: int, channels: int) -> Breakdown:
+def fft_convolution(*, batch: int = 1, seq: int, channels: int) -> Breakdown:
     """Each channel with a kernel of its own, shared by the batch: (2*B + 1)*d transforms of 2n points.
 
     Source: Gu et al. 2021 (arXiv 2111.00396), table 1, which says O(n log n * d * (B + d)) with its output layer.
     """
-    B, n, d = sizes(batch=batch, length=length, channels=channels)
+    B, n, d = sizes(batch=batch, seq=seq, channels=channels)
     return breakdown("long convolution", "Gu et al. 2021, section 2.4", _convolution(B * d, d, n), B=B, n=n, d=d)
 
 
-def toeplitz(*, batch: int = 1, length: int, channels: int) -> Breakdown:
+def toeplitz(*, batch: int = 1, seq: int, channels: int) -> Breakdown:
     """The same convolution as a product with the [n, n] Toeplitz matrix of each channel: 2*B*n*n*d.
 
     Source: Qin et al. 2023 (arXiv 2305.04749), section 3.2.
     """
-    B, n, d = sizes(batch=batch, length=length, channels=channels)
+    B, n, d = sizes(batch=batch, seq=seq, channels=channels)
     terms = (Term(name="toeplitz", equation="2*B*n*n*d", each=2 * B * n * n * d),)
     return breakdown("Toeplitz product", "Qin et al. 2023, section 3.2", terms, B=B, n=n, d=d)
 
@@ -63,7 +63,7 @@ def _position_network(P: int, e: int, r: int, layers: int, out: int) -> tuple[Te
 
 
 def tnn(
-    *, batch: int = 1, length: int, width: int, expanded: int, rank: int, layers: int, causal: bool = False
+    *, batch: int = 1, seq: int, width: int, expanded: int, rank: int, layers: int, causal: bool = False
 ) -> Breakdown:
     """Gated Toeplitz unit of a TNN, projections included: o = (act(x U) * T act(x V)) O.
 
@@ -71,7 +71,7 @@ def tnn(
     them or n if causal: 1 -> r, ``layers`` times r -> r, r -> e. T is applied by transforms, on e channels.
     Source: Qin et al. 2023 (arXiv 2305.04749), sections 3.2 to 3.4.
     """
-    B, n, d = sizes(batch=batch, length=length, width=width)
+    B, n, d = sizes(batch=batch, seq=seq, width=width)
     e, r, count = sizes(expanded=expanded, rank=rank, layers=layers)
     P = n if causal else 2 * n - 1
     one = 2 * B * n * d * e
@@ -85,7 +85,7 @@ def tnn(
     return breakdown("gated Toeplitz unit", source, terms, B=B, n=n, d=d, P=P, e=1, r=r, out=e)
 
 
-def s4(*, batch: int = 1, length: int, width: int, state: int) -> Breakdown:
+def s4(*, batch: int = 1, seq: int, width: int, state: int) -> Breakdown:
     """S4 in training, its output layer included: d channels, a state of N complex numbers (conjugates among them) each.
 
     The kernel's spectrum: Cauchy products of 4 weight vectors with N poles at n/2 + 1 frequencies, 8*4*N*(n/2 + 1)*d
@@ -94,8 +94,8 @@ def s4(*, batch: int = 1, length: int, width: int, state: int) -> Breakdown:
     Source: Gu et al. 2021 (arXiv 2111.00396), Algorithm 1 and table 1.
     """
     B, d, N = sizes(batch=batch, width=width, state=state)
-    half = divided("length", length, "the two halves of a spectrum", 2)
-    n = length
+    half = divided("seq", seq, "the two halves of a spectrum", 2)
+    n = seq
     terms = (
         Term(name="cauchy", equation="32*d*N*(n//2 + 1)", each=32 * d * N * (half + 1)),
         Term(name="fft_kernel", equation="rfft(n)", each=_rfft(n), times=d, backward_each=_rfft(n)),
@@ -121,14 +121,14 @@ def s4_step(*, batch: int = 1, width: int, state: int) -> Breakdown:
     return breakdown("S4, one position", "Gu et al. 2021, appendix C.2", terms, B=B, d=d, N=N)
 
 
-def h3(*, batch: int = 1, length: int, width: int, heads: int, state: int) -> Breakdown:
+def h3(*, batch: int = 1, seq: int, width: int, heads: int, state: int) -> Breakdown:
     """H3's mixer, without q, k, v and o (join ``projections``): a shift SSM on k, a diagonal SSM on k times v.
 
     The shift convolves d channels; a diagonal kernel for each of h heads, 8*h*N*n (N complex modes), convolves the
     d*d/h products of k and v. Queries read them with 2*B*n*d*d/h, unless heads are one channel wide: then by a product
     of elements. Source: Fu et al. 2022 (arXiv 2212.14052), Algorithm 1 and section 3.2.
     """
-    B, n, h, N = sizes(batch=batch, length=length, heads=heads, state=state)
+    B, n, h, N = sizes(batch=batch, seq=seq, heads=heads, state=state)
     head = divided("width", width, "heads", heads)
     d = width
     terms: tuple[Term, ...] = (
@@ -144,7 +144,7 @@ def h3(*, batch: int = 1, length: int, width: int, heads: int, state: int) -> Br
 def hyena(
     *,
     batch: int = 1,
-    length: int,
+    seq: int,
     width: int,
     order: int = 2,
     embedding: int = 3,
@@ -159,7 +159,7 @@ def hyena(
     2*B*n*d*d. The paper's own count (appendix A.2) leaves out the network and the transforms of the kernels.
     Source: Poli et al. 2023 (arXiv 2302.10866), section 3.2, Algorithms 1 to 3.
     """
-    B, n, d, N = sizes(batch=batch, length=length, width=width, order=order)
+    B, n, d, N = sizes(batch=batch, seq=seq, width=width, order=order)
     e, r, count, k = sizes(embedding=embedding, rank=rank, layers=layers, short=short)
     sizes(**{"order - 1": N - 1})
     inputs, taps = 2 * B * n * d * (N + 1) * d, 2 * B * (n + k - 1) * k * (N + 1) * d

@@ -18,14 +18,14 @@ def breakdown(name: str, source: str, terms: tuple[Term, ...], **symbols: int) -
     return Breakdown(name=name, terms=terms, symbols=MappingProxyType(symbols), source=source)
 
 
-def projections(*, batch: int = 1, length: int, width: int, number: int = 4) -> Breakdown:
+def projections(*, batch: int = 1, seq: int, width: int, number: int = 4) -> Breakdown:
     """The square projections around a token mixer: 2*B*n*d*d each, 4 of them for q, k, v and o.
 
     Where queries and keys are one (Reformer, Routing Transformer) there are 3, with a gate (TransNormerLLM) 5.
     B batch, n positions, d width; biases are elementwise and left out. 1 multiply-add = 2 FLOPs.
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.2.
     """
-    B, n, d, count = sizes(batch=batch, length=length, width=width, number=number)
+    B, n, d, count = sizes(batch=batch, seq=seq, width=width, number=number)
     return breakdown(
         "projections",
         "Vaswani et al. 2017, section 3.2.2",

@@ -13,12 +13,12 @@ from pytest_flopguard.formulas.breakdown import Breakdown, Term
 from pytest_flopguard.formulas.sizes import divided, whole
 
 
-def softmax(*, batch: int = 1, length: int, width: int, keys: int | None = None) -> Breakdown:
+def softmax(*, batch: int = 1, seq: int, width: int, keys: int | None = None) -> Breakdown:
     """Every query meets every key: 4*B*n*m*d; a mask changes nothing of it. ``keys`` m is n where not given.
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), equation 1.
     """
-    B, n, d, m = sizes(batch=batch, length=length, width=width, keys=length if keys is None else keys)
+    B, n, d, m = sizes(batch=batch, seq=seq, width=width, keys=seq if keys is None else keys)
     one = 2 * B * n * m * d
     terms = (
         Term(name="scores", equation="2*B*n*m*d", each=one),
@@ -35,7 +35,7 @@ def _pairs(name: str, source: str, pairs: str, count: int, B: int, d: int, **sym
     return breakdown(name, source, terms, B=B, d=d, **symbols)
 
 
-def sparse_strided(*, batch: int = 1, length: int, width: int, stride: int, causal: bool = False) -> Breakdown:
+def sparse_strided(*, batch: int = 1, seq: int, width: int, stride: int, causal: bool = False) -> Breakdown:
     """Sparse Transformer, strided: a window of s positions and every s-th position before.
 
     In blocks, a query meets its own and the previous block and one position of each block: n*(2s + n/s) pairs, which
@@ -44,8 +44,8 @@ def sparse_strided(*, batch: int = 1, length: int, width: int, stride: int, caus
     Source: Child et al. 2019 (arXiv 1904.10509), section 4.2.
     """
     B, d = sizes(batch=batch, width=width)
-    m = divided("length", length, "stride", stride)
-    n, s = length, stride
+    m = divided("seq", seq, "stride", stride)
+    n, s = seq, stride
     dense, exact = "n*(2*s + n//s)", "n*(s + 1) - s*(s + 1)//2 + s*(n//s - 1)*(n//s - 2)//2"
     count = n * (s + 1) - s * (s + 1) // 2 + s * (m - 1) * (m - 2) // 2 if causal else n * (2 * s + m)
     source = "Child et al. 2019, section 4.2"
@@ -53,7 +53,7 @@ def sparse_strided(*, batch: int = 1, length: int, width: int, stride: int, caus
 
 
 def sparse_fixed(
-    *, batch: int = 1, length: int, width: int, stride: int, summary: int = 1, causal: bool = False
+    *, batch: int = 1, seq: int, width: int, stride: int, summary: int = 1, causal: bool = False
 ) -> Breakdown:
     """Sparse Transformer, fixed: a query's own block of s positions, and the last c positions of every block.
 
@@ -61,37 +61,37 @@ def sparse_fixed(
     Source: Child et al. 2019 (arXiv 1904.10509), section 4.2.
     """
     B, d, c = sizes(batch=batch, width=width, summary=summary)
-    m = divided("length", length, "stride", stride)
-    n, s = length, stride
+    m = divided("seq", seq, "stride", stride)
+    n, s = seq, stride
     dense, exact = "n*(s + c*n//s)", "n*(s + 1)//2 + s*c*(n//s)*(n//s - 1)//2"
     count = n * (s + 1) // 2 + s * c * m * (m - 1) // 2 if causal else n * (s + c * m)
     source = "Child et al. 2019, section 4.2"
     return _pairs("fixed sparse attention", source, exact if causal else dense, count, B, d, n=n, s=s, c=c)
 
 
-def blockwise(*, batch: int = 1, length: int, width: int, blocks: int) -> Breakdown:
+def blockwise(*, batch: int = 1, seq: int, width: int, blocks: int) -> Breakdown:
     """BlockBERT: each head's blocks of queries meet one permuted block of keys: n*n/blocks pairs.
 
     Source: Qiu et al. 2019 (arXiv 1911.02972), section 3.1.
     """
     B, d = sizes(batch=batch, width=width)
-    size = divided("length", length, "blocks", blocks)
+    size = divided("seq", seq, "blocks", blocks)
     source = "Qiu et al. 2019, section 3.1"
-    return _pairs("blockwise attention", source, "n*(n//b)", length * size, B, d, n=length, b=blocks)
+    return _pairs("blockwise attention", source, "n*(n//b)", seq * size, B, d, n=seq, b=blocks)
 
 
-def sliding_window(*, batch: int = 1, length: int, width: int, window: int) -> Breakdown:
+def sliding_window(*, batch: int = 1, seq: int, width: int, window: int) -> Breakdown:
     """Longformer as the paper draws it: w keys on either side and the query's own: n*(2w + 1) pairs.
 
     Positions beyond the ends are counted. What is shipped computes more: see ``longformer``.
     Source: Beltagy et al. 2020 (arXiv 2004.05150), section 3.1.
     """
-    B, n, d, w = sizes(batch=batch, length=length, width=width, window=window)
+    B, n, d, w = sizes(batch=batch, seq=seq, width=width, window=window)
     source = "Beltagy et al. 2020, section 3.1"
     return _pairs("sliding window attention", source, "n*(2*w + 1)", n * (2 * w + 1), B, d, n=n, w=w)
 
 
-def longformer(*, batch: int = 1, length: int, width: int, window: int, global_tokens: int = 0) -> Breakdown:
+def longformer(*, batch: int = 1, seq: int, width: int, window: int, global_tokens: int = 0) -> Breakdown:
     """Longformer as transformers ships it: overlapping chunks of 2w, w keys on either side of a query.
 
     Scores: n/w - 1 chunks of 2w queries and 2w keys, 8*B*w*(n - w)*d. Values: n/w chunks of w queries and 3w keys,
@@ -101,8 +101,8 @@ def longformer(*, batch: int = 1, length: int, width: int, window: int, global_t
     Source: Beltagy et al. 2020 (arXiv 2004.05150), section 3.1; transformers, LongformerSelfAttention.
     """
     B, d, w = sizes(batch=batch, width=width, window=window)
-    divided("length", length, "2 * window", 2 * w)
-    n, g = length, whole("global_tokens", global_tokens)
+    divided("seq", seq, "2 * window", 2 * w)
+    n, g = seq, whole("global_tokens", global_tokens)
     chunks: tuple[Term, ...] = (
         Term(name="scores", equation="8*B*w*(n - w)*d", each=8 * B * w * (n - w) * d),
         Term(name="values", equation="6*B*n*w*d", each=6 * B * n * w * d),
@@ -117,7 +117,7 @@ def longformer(*, batch: int = 1, length: int, width: int, window: int, global_t
     return breakdown("Longformer attention", "Beltagy et al. 2020, section 3.1", chunks, B=B, n=n, d=d, w=w, g=g)
 
 
-def bigbird(*, batch: int = 1, length: int, width: int, block: int, random_blocks: int) -> Breakdown:
+def bigbird(*, batch: int = 1, seq: int, width: int, block: int, random_blocks: int) -> Breakdown:
     """BigBird in blocks of b: nb = n/b of them, r random keys' blocks for each block of queries.
 
     The first and the last block meet all nb, the second and the last but one 4 + r, the others 5 + r (3 of a window, 2
@@ -126,7 +126,7 @@ def bigbird(*, batch: int = 1, length: int, width: int, block: int, random_block
     Source: Zaheer et al. 2020 (arXiv 2007.14062), section 2 and appendix D; transformers, BigBirdBlockSparseAttention.
     """
     B, d = sizes(batch=batch, width=width)
-    nb = divided("length", length, "block", block)
+    nb = divided("seq", seq, "block", block)
     b, r = block, whole("random_blocks", random_blocks)
     equation, count = "b*b*(2*nb + 2*(4 + r) + (nb - 4)*(5 + r))", b * b * (2 * nb + 2 * (4 + r) + (nb - 4) * (5 + r))
     if nb <= 5 + 2 * r:
@@ -135,13 +135,13 @@ def bigbird(*, batch: int = 1, length: int, width: int, block: int, random_block
     return _pairs("BigBird attention", source, equation, count, B, d, b=b, nb=nb, r=r)
 
 
-def linformer(*, batch: int = 1, length: int, width: int, rank: int) -> Breakdown:
+def linformer(*, batch: int = 1, seq: int, width: int, rank: int) -> Breakdown:
     """Linformer: keys and values are projected from n to k positions, [k, n] @ [n, d] each, then all queries meet k.
 
     Projections 4*B*k*n*d, attention 4*B*n*k*d. The projections may be shared by heads; that changes no count.
     Source: Wang et al. 2020 (arXiv 2006.04768), equation 7.
     """
-    B, n, d, k = sizes(batch=batch, length=length, width=width, rank=rank)
+    B, n, d, k = sizes(batch=batch, seq=seq, width=width, rank=rank)
     one = 2 * B * n * k * d
     terms = (
         Term(name="length_projection", equation="2*B*n*k*d", each=one, times=2),

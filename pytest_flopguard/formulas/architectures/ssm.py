@@ -14,14 +14,14 @@ from pytest_flopguard.formulas.breakdown import Breakdown, Term
 from pytest_flopguard.formulas.sizes import divided
 
 
-def mamba(*, batch: int = 1, length: int, width: int, inner: int, state: int, rank: int, taps: int = 4) -> Breakdown:
+def mamba(*, batch: int = 1, seq: int, width: int, inner: int, state: int, rank: int, taps: int = 4) -> Breakdown:
     """One layer of Mamba: in 2*B*n*d*2e, step and matrices B and C 2*B*n*e*(r + 2N), step 2*B*n*r*e, out 2*B*n*e*d.
 
     Besides, C reads the state, 2*B*n*e*N, and the depthwise convolution computes n + k - 1 positions of which n are
     kept, 2*B*(n + k - 1)*e*k. The scan, about n*e*N updates, is elementwise. r is ``rank``, the step's.
     Source: Gu and Dao 2023 (arXiv 2312.00752), Algorithm 2 and section 3.4.
     """
-    B, n, d, e = sizes(batch=batch, length=length, width=width, inner=inner)
+    B, n, d, e = sizes(batch=batch, seq=seq, width=width, inner=inner)
     N, r, k = sizes(state=state, rank=rank, taps=taps)
     terms = (
         Term(name="in_proj", equation="4*B*n*d*e", each=4 * B * n * d * e),
@@ -41,7 +41,7 @@ def mamba_step(*, batch: int = 1, width: int, inner: int, state: int, rank: int,
 
     Source: Gu and Dao 2023 (arXiv 2312.00752), section 3.3.
     """
-    layer = mamba(batch=batch, length=1, width=width, inner=inner, state=state, rank=rank, taps=taps)
+    layer = mamba(batch=batch, seq=1, width=width, inner=inner, state=state, rank=rank, taps=taps)
     # Old inputs of the taps are at hand, where a text of one position has to be filled up on both sides.
     conv = Term(name="conv", equation="2*B*e*k", each=2 * batch * inner * taps)
     terms = tuple(conv if each.name == "conv" else each for each in layer)
@@ -51,7 +51,7 @@ def mamba_step(*, batch: int = 1, width: int, inner: int, state: int, rank: int,
 def mamba2(
     *,
     batch: int = 1,
-    length: int,
+    seq: int,
     width: int,
     heads: int,
     head_width: int,
@@ -68,7 +68,7 @@ def mamba2(
     scan over chunks would be linear.
     Source: Dao and Gu 2024 (arXiv 2405.21060), section 6, listing 1; transformers, Mamba2Mixer.
     """
-    B, n, d, H, P = sizes(batch=batch, length=length, width=width, heads=heads, head_width=head_width)
+    B, n, d, H, P = sizes(batch=batch, seq=seq, width=width, heads=heads, head_width=head_width)
     N, G, Q, k = sizes(state=state, groups=groups, chunk=chunk, taps=taps)
     divided("heads", H, "groups", G)
     e, nc = H * P, -(-n // Q)

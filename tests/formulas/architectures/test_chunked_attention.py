@@ -23,32 +23,32 @@ MODELS = {"TransNormerLLM": (TransNormerLLM, 5, 1), "HGRN2": (HGRN2, 4, 1), "cos
 
 
 def test_equations(equations_hold):
-    equations_hold(lightning(batch=3, length=12, width=8, heads=2, chunk=4, features=2))
+    equations_hold(lightning(batch=3, seq=12, width=8, heads=2, chunk=4, features=2))
     equations_hold(decode_step(batch=3, width=8, heads=2, features=2))
-    equations_hold(gated_units(batch=3, length=5, width=8, inner=7))
+    equations_hold(gated_units(batch=3, seq=5, width=8, inner=7))
 
 
 def test_by_hand():
     # 3 chunks of 4 positions, 8 wide in 2 heads of 4, one feature: scores and values 2*12*4*8 = 768; a state of 4 x 4
     # in each head, 2*4*8*4 = 256 for each chunk, to read and to write.
-    form = lightning(length=12, width=8, heads=2, chunk=4)
+    form = lightning(seq=12, width=8, heads=2, chunk=4)
     assert form.by_name() == {"scores": 768, "state_read": 768, "state_update": 768, "values": 768}
     # Backward: the first read once and not twice, the last write not at all.
     assert form.backward == 2 * form.forward - 256 - 2 * 256
     # 4*n*C*d + 4*n*d*d/h.
     assert form.forward == 4 * 12 * 4 * 8 + 4 * 12 * 8 * 4
     # One chunk: nothing was before it, nothing comes after.
-    single = lightning(length=4, width=8, heads=2, chunk=4)
+    single = lightning(seq=4, width=8, heads=2, chunk=4)
     assert (single.forward, single.backward) == (4 * 256, 2 * 2 * 256 + 256)
     assert decode_step(width=8, heads=2).forward == 2 * 8 * 4
-    assert gated_units(length=5, width=8, inner=7).forward == 6 * 5 * 8 * 7
+    assert gated_units(seq=5, width=8, inner=7).forward == 6 * 5 * 8 * 7
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_in_chunks(measured, tokens, name):
     model, number, features = MODELS[name]
-    form = projections(batch=B, length=N, width=D, number=number) + lightning(
-        batch=B, length=N, width=D, heads=H, chunk=C, features=features
+    form = projections(batch=B, seq=N, width=D, number=number) + lightning(
+        batch=B, seq=N, width=D, heads=H, chunk=C, features=features
     )
     assert measured(model(D, H, C), tokens(B, N, D)) == (form.forward, form.backward)
 
@@ -64,10 +64,10 @@ def test_the_three_forms_agree(tokens, name):
 
 
 def test_version_1_forms_all_scores(measured, tokens):
-    form = projections(batch=B, length=N, width=D, number=5) + left_product(batch=B, length=N, width=D, heads=H)
+    form = projections(batch=B, seq=N, width=D, number=5) + left_product(batch=B, seq=N, width=D, heads=H)
     assert measured(TransNormerLLM(D, H, None), tokens(B, N, D)) == (form.forward, form.backward)
     # One chunk has all scores and, besides, a state that nothing needs.
-    one = lightning(batch=B, length=N, width=D, heads=H, chunk=N)
+    one = lightning(batch=B, seq=N, width=D, heads=H, chunk=N)
     assert one.by_name()["scores"] + one.by_name()["values"] == 4 * B * N * N * D
 
 
@@ -78,7 +78,7 @@ def test_longer_chunks_have_more_scores(measured, tokens, chunk):
 
 
 def test_gated_units(measured, tokens):
-    form = gated_units(batch=B, length=N, width=D, inner=24)
+    form = gated_units(batch=B, seq=N, width=D, inner=24)
     assert measured(GatedUnits(D, 24), tokens(B, N, D)) == (form.forward, form.backward)
 
 
@@ -90,7 +90,7 @@ def test_growth(measured, tokens, slope, name):
     def counts(chunk: int | None) -> list[int]:
         return [
             measured(model(D, H, chunk), tokens(1, n, D), backward=False).forward
-            - projections(length=n, width=D, number=number).forward
+            - projections(seq=n, width=D, number=number).forward
             for n in lengths
         ]
 
@@ -132,25 +132,25 @@ def test_printed_steps(row, column):
     layers, width, heads, *printed = row
     if layers == 26 and model in ("TNL", "cosFormer2"):
         layers = 25
-    step = published_step(model, batch=480, length=8192, layers=layers, width=width, heads=heads)
+    step = published_step(model, batch=480, seq=8192, layers=layers, width=width, heads=heads)
     # Printed in PFLOP to one digit after the point.
     assert f"{step / 1e15:.1f}" == printed[column]
 
 
 def test_unknown_model():
     with pytest.raises(UnknownNameError, match="HGRN2"):
-        published_step("HGRN", batch=1, length=1, layers=1, width=4, heads=2)
+        published_step("HGRN", batch=1, seq=1, layers=1, width=4, heads=2)
 
 
 @pytest.mark.parametrize(
     ("form", "told"),
     [
-        (lambda: lightning(length=10, width=8, heads=2, chunk=4), "a multiple of chunk = 4"),
-        (lambda: lightning(length=8, width=9, heads=2, chunk=4), "a multiple of heads = 2"),
-        (lambda: lightning(length=8, width=8, heads=2, chunk=4, features=0), "features"),
+        (lambda: lightning(seq=10, width=8, heads=2, chunk=4), "a multiple of chunk = 4"),
+        (lambda: lightning(seq=8, width=9, heads=2, chunk=4), "a multiple of heads = 2"),
+        (lambda: lightning(seq=8, width=8, heads=2, chunk=4, features=0), "features"),
         (lambda: decode_step(width=9, heads=2), "a multiple of heads = 2"),
-        (lambda: gated_units(length=8, width=8, inner=0), "inner"),
-        (lambda: published_step("TNL", batch=1, length=1, layers=1, width=9, heads=2), "a multiple of heads = 2"),
+        (lambda: gated_units(seq=8, width=8, inner=0), "inner"),
+        (lambda: published_step("TNL", batch=1, seq=1, layers=1, width=9, heads=2), "a multiple of heads = 2"),
     ],
 )
 def test_bad_sizes(form, told):

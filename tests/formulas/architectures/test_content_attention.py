@@ -26,14 +26,14 @@ B, D, H = 2, 32, 4
 LENGTHS = (64, 256, 1024)
 
 ALL = {
-    "reformer": reformer(batch=3, length=20, width=7, chunk=5, hashes=2, buckets=6),
-    "reformer, both sides": reformer(batch=3, length=20, width=7, chunk=5, hashes=2, buckets=6, after=1),
-    "local": chunked_local(batch=3, length=20, width=7, chunk=5),
-    "routing": routing(batch=3, length=20, width=7, clusters=4),
-    "routing, both ways": routing(batch=3, length=20, width=7, clusters=4, causal=False),
-    "clustered": clustered(batch=3, length=20, width=8, heads=2, clusters=4, bits=5),
-    "clustered, improved": clustered(batch=3, length=20, width=8, heads=2, clusters=4, bits=5, top_keys=3),
-    "sinkhorn": sinkhorn(batch=3, length=20, width=7, blocks=4),
+    "reformer": reformer(batch=3, seq=20, width=7, chunk=5, hashes=2, buckets=6),
+    "reformer, both sides": reformer(batch=3, seq=20, width=7, chunk=5, hashes=2, buckets=6, after=1),
+    "local": chunked_local(batch=3, seq=20, width=7, chunk=5),
+    "routing": routing(batch=3, seq=20, width=7, clusters=4),
+    "routing, both ways": routing(batch=3, seq=20, width=7, clusters=4, causal=False),
+    "clustered": clustered(batch=3, seq=20, width=8, heads=2, clusters=4, bits=5),
+    "clustered, improved": clustered(batch=3, seq=20, width=8, heads=2, clusters=4, bits=5, top_keys=3),
+    "sinkhorn": sinkhorn(batch=3, seq=20, width=7, blocks=4),
 }
 
 
@@ -62,8 +62,8 @@ def test_by_hand():
 @pytest.mark.parametrize("causal", [True, False])
 def test_routing(measured, tokens, causal):
     n, k = 64, 8
-    form = projections(batch=B, length=n, width=D, number=3 if causal else 4) + routing(
-        batch=B, length=n, width=D, clusters=k, causal=causal
+    form = projections(batch=B, seq=n, width=D, number=3 if causal else 4) + routing(
+        batch=B, seq=n, width=D, clusters=k, causal=causal
     )
     mixer = RoutingAttention(D, H, k, causal=causal)
     run = measured(mixer, tokens(B, n, D))
@@ -76,8 +76,8 @@ def test_routing(measured, tokens, causal):
 @pytest.mark.parametrize("top_keys", [0, 4])
 def test_clustered(measured, tokens, top_keys):
     n, clusters, bits = 64, 8, 6
-    form = projections(batch=B, length=n, width=D) + clustered(
-        batch=B, length=n, width=D, heads=H, clusters=clusters, bits=bits, top_keys=top_keys
+    form = projections(batch=B, seq=n, width=D) + clustered(
+        batch=B, seq=n, width=D, heads=H, clusters=clusters, bits=bits, top_keys=top_keys
     )
     run = measured(ClusteredAttention(D, H, clusters, bits, top_keys), tokens(B, n, D))
     assert run == (form.forward, form.backward)
@@ -86,7 +86,7 @@ def test_clustered(measured, tokens, top_keys):
 
 def test_sinkhorn(measured, tokens):
     n, blocks = 64, 8
-    form = projections(batch=B, length=n, width=D) + sinkhorn(batch=B, length=n, width=D, blocks=blocks)
+    form = projections(batch=B, seq=n, width=D) + sinkhorn(batch=B, seq=n, width=D, blocks=blocks)
     assert measured(SinkhornAttention(D, H, blocks), tokens(B, n, D)) == (form.forward, form.backward)
 
 
@@ -117,12 +117,12 @@ def test_reformer_of_transformers(costs, layers, buckets):
     for kind in LAYERS[layers]:
         if kind == "lsh":
             rotations = buckets if isinstance(buckets, int) else sum(buckets)
-            mixer = reformer(batch=B, length=n, width=D, chunk=chunk, hashes=hashes, buckets=rotations)
+            mixer = reformer(batch=B, seq=n, width=D, chunk=chunk, hashes=hashes, buckets=rotations)
             hashed += mixer.by_name()["hash"]
         else:
-            mixer = chunked_local(batch=B, length=n, width=D, chunk=chunk)
+            mixer = chunked_local(batch=B, seq=n, width=D, chunk=chunk)
         number = 3 if kind == "lsh" else 4
-        forward += mixer.forward + projections(batch=B, length=n, width=D, number=number).forward
+        forward += mixer.forward + projections(batch=B, seq=n, width=D, number=number).forward
         forward += 2 * 2 * B * n * D * inner
     # Reversible layers keep no activations: they run again, all but the hashes, and pass gradients only then.
     assert (tally.forward, tally.recompute) == (forward, forward - hashed)
@@ -134,7 +134,7 @@ def test_growth(measured, tokens, slope):
     def fitted(build, number: int = 4) -> float:
         counts = [
             measured(build(n), tokens(1, n, D), backward=False).forward
-            - projections(length=n, width=D, number=number).forward
+            - projections(seq=n, width=D, number=number).forward
             for n in LENGTHS
         ]
         return slope(LENGTHS, counts)
@@ -144,18 +144,18 @@ def test_growth(measured, tokens, slope):
     assert fitted(lambda _: ClusteredAttention(D, H, 8, 6, 4)) == pytest.approx(1, abs=1e-9)
     # n/16 blocks: the soft permutation is a product with [n/16, n/16], quadratic for all its small factor.
     assert 1 < fitted(lambda n: SinkhornAttention(D, H, n // 16)) < 2
-    sorted_only = [sinkhorn(length=n, width=D, blocks=n // 16).by_name()["sort"] for n in LENGTHS]
+    sorted_only = [sinkhorn(seq=n, width=D, blocks=n // 16).by_name()["sort"] for n in LENGTHS]
     assert slope(LENGTHS, sorted_only) == pytest.approx(2, abs=1e-9)
 
 
 def test_growth_of_hashing(slope):
     # With n/16 buckets (twice the chunks, as the paper has it) hashing is quadratic; factorised in two it is n^1.5.
     def hashed(buckets) -> list[int]:
-        return [reformer(length=n, width=D, chunk=32, hashes=1, buckets=buckets(n)).by_name()["hash"] for n in LENGTHS]
+        return [reformer(seq=n, width=D, chunk=32, hashes=1, buckets=buckets(n)).by_name()["hash"] for n in LENGTHS]
 
     lengths, attended = (1024, 4096, 16384), []
     for n in lengths:
-        found = reformer(length=n, width=D, chunk=32, hashes=1, buckets=n // 16).by_name()
+        found = reformer(seq=n, width=D, chunk=32, hashes=1, buckets=n // 16).by_name()
         attended.append(found["scores"] + found["values"])
     assert slope(lengths, attended) == pytest.approx(1, abs=1e-9)
     assert slope(LENGTHS, hashed(lambda n: n // 16)) == pytest.approx(2, abs=1e-9)
@@ -165,14 +165,14 @@ def test_growth_of_hashing(slope):
 @pytest.mark.parametrize(
     ("form", "told"),
     [
-        (lambda: reformer(length=10, width=4, chunk=4, hashes=1, buckets=4), "a multiple of chunk = 4"),
-        (lambda: reformer(length=8, width=4, chunk=4, hashes=1, buckets=3), "buckets"),
-        (lambda: reformer(length=8, width=4, chunk=4, hashes=0, buckets=4), "hashes"),
-        (lambda: chunked_local(length=8, width=4, chunk=4, before=-1), "before"),
-        (lambda: routing(length=10, width=4, clusters=3), "a multiple of clusters = 3"),
-        (lambda: clustered(length=10, width=5, heads=2, clusters=3, bits=4), "a multiple of heads = 2"),
-        (lambda: clustered(length=10, width=4, heads=2, clusters=3, bits=4, top_keys=-1), "top_keys"),
-        (lambda: sinkhorn(length=10, width=4, blocks=3), "a multiple of blocks = 3"),
+        (lambda: reformer(seq=10, width=4, chunk=4, hashes=1, buckets=4), "a multiple of chunk = 4"),
+        (lambda: reformer(seq=8, width=4, chunk=4, hashes=1, buckets=3), "buckets"),
+        (lambda: reformer(seq=8, width=4, chunk=4, hashes=0, buckets=4), "hashes"),
+        (lambda: chunked_local(seq=8, width=4, chunk=4, before=-1), "before"),
+        (lambda: routing(seq=10, width=4, clusters=3), "a multiple of clusters = 3"),
+        (lambda: clustered(seq=10, width=5, heads=2, clusters=3, bits=4), "a multiple of heads = 2"),
+        (lambda: clustered(seq=10, width=4, heads=2, clusters=3, bits=4, top_keys=-1), "top_keys"),
+        (lambda: sinkhorn(seq=10, width=4, blocks=3), "a multiple of blocks = 3"),
     ],
 )
 def test_bad_sizes(form, told):

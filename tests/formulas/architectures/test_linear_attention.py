@@ -27,7 +27,7 @@ from pytest_flopguard.formulas.architectures.mixer import projections
 from pytest_flopguard.formulas.architectures.sparse_attention import blockwise, softmax
 
 B, N, D, H = 2, 48, 32, 4
-SIZES = {"batch": 3, "length": 10, "width": 8, "heads": 2}
+SIZES = {"batch": 3, "seq": 10, "width": 8, "heads": 2}
 
 ALL = {
     "left": left_product(**SIZES),
@@ -66,7 +66,7 @@ def test_by_hand():
 
 
 def of(form, **more):
-    return projections(batch=B, length=N, width=D) + form(batch=B, length=N, width=D, heads=H, **more)
+    return projections(batch=B, seq=N, width=D) + form(batch=B, seq=N, width=D, heads=H, **more)
 
 
 CASES = {
@@ -87,7 +87,7 @@ def test_measured(measured, tokens, name):
 
 def test_diagonal_attention_of_transnormer_is_blockwise(measured, tokens):
     # Its first half of layers: softmax attention inside blocks.
-    form = projections(batch=B, length=N, width=D) + blockwise(batch=B, length=N, width=D, blocks=6)
+    form = projections(batch=B, seq=N, width=D) + blockwise(batch=B, seq=N, width=D, blocks=6)
     assert measured(BlockwiseAttention(D, H, 6), tokens(B, N, D)) == (form.forward, form.backward)
 
 
@@ -102,17 +102,17 @@ def test_the_orders_cross_where_n_is_a_heads_width(measured, tokens, length):
 
 @given(st.integers(1, 4096), st.integers(1, 256), st.integers(1, 16))
 def test_right_is_cheaper_just_where_n_is_more_than_a_heads_width(length, head, heads):
-    sizes = {"length": length, "width": head * heads, "heads": heads}
+    sizes = {"seq": length, "width": head * heads, "heads": heads}
     left, right = left_product(**sizes).forward, right_product(**sizes).forward
     assert (left > right, left == right) == (length > head, length == head)
-    assert left == softmax(length=length, width=head * heads).forward
+    assert left == softmax(seq=length, width=head * heads).forward
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_growth(measured, tokens, slope, name):
     lengths, build = (64, 128, 512), CASES[name][0]
     counts = [
-        measured(build(), tokens(1, n, D), backward=False).forward - projections(length=n, width=D).forward
+        measured(build(), tokens(1, n, D), backward=False).forward - projections(seq=n, width=D).forward
         for n in lengths
     ]
     assert slope(lengths, counts) == pytest.approx(2 if name == "left" else 1, abs=1e-9)
@@ -121,12 +121,12 @@ def test_growth(measured, tokens, slope, name):
 @pytest.mark.parametrize(
     "form",
     [
-        lambda: left_product(length=4, width=10, heads=4),
-        lambda: right_product(length=4, width=10, heads=4),
-        lambda: linear_transformer(length=4, width=10, heads=4),
-        lambda: cosformer(length=4, width=10, heads=4),
-        lambda: performer(length=4, width=10, heads=4, features=2),
-        lambda: rfa(length=4, width=10, heads=4, features=2),
+        lambda: left_product(seq=4, width=10, heads=4),
+        lambda: right_product(seq=4, width=10, heads=4),
+        lambda: linear_transformer(seq=4, width=10, heads=4),
+        lambda: cosformer(seq=4, width=10, heads=4),
+        lambda: performer(seq=4, width=10, heads=4, features=2),
+        lambda: rfa(seq=4, width=10, heads=4, features=2),
     ],
 )
 def test_heads_divide_the_width(form):
@@ -136,4 +136,4 @@ def test_heads_divide_the_width(form):
 
 def test_no_features():
     with pytest.raises(SizeError, match="features"):
-        performer(length=4, width=8, heads=4, features=0)
+        performer(seq=4, width=8, heads=4, features=0)

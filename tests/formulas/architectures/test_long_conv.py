@@ -16,15 +16,15 @@ from pytest_flopguard.formulas.architectures.mixer import projections
 B, N, D = 2, 24, 16
 
 ALL = {
-    "convolution": form_of_convolution(batch=3, length=10, channels=4),
-    "toeplitz": toeplitz(batch=3, length=10, channels=4),
-    "tnn": tnn(batch=3, length=10, width=4, expanded=6, rank=5, layers=2),
-    "tnn, causal": tnn(batch=3, length=10, width=4, expanded=6, rank=5, layers=2, causal=True),
-    "s4": s4(batch=3, length=10, width=4, state=6),
+    "convolution": form_of_convolution(batch=3, seq=10, channels=4),
+    "toeplitz": toeplitz(batch=3, seq=10, channels=4),
+    "tnn": tnn(batch=3, seq=10, width=4, expanded=6, rank=5, layers=2),
+    "tnn, causal": tnn(batch=3, seq=10, width=4, expanded=6, rank=5, layers=2, causal=True),
+    "s4": s4(batch=3, seq=10, width=4, state=6),
     "s4 step": s4_step(batch=3, width=4, state=6),
-    "h3": h3(batch=3, length=10, width=4, heads=4, state=6),
-    "h3, wide heads": h3(batch=3, length=10, width=4, heads=2, state=6),
-    "hyena": hyena(batch=3, length=10, width=4, order=3, rank=5),
+    "h3": h3(batch=3, seq=10, width=4, heads=4, state=6),
+    "h3, wide heads": h3(batch=3, seq=10, width=4, heads=2, state=6),
+    "hyena": hyena(batch=3, seq=10, width=4, order=3, rank=5),
 }
 
 
@@ -35,11 +35,11 @@ def test_equations(equations_hold, name):
 
 def test_by_hand():
     # 8 positions: 16 points, 2.5*16*4 = 160. 2 signals of 3 channels there and back, and 3 kernels: 15 transforms.
-    form = form_of_convolution(batch=2, length=8, channels=3)
+    form = form_of_convolution(batch=2, seq=8, channels=3)
     assert form.forward == 15 * 160
     # Back: 6 transforms of real points, and for 6 signals and 3 kernels one of complex points, 5*16*4 = 320.
     assert form.backward == 6 * 160 + 9 * 320
-    assert toeplitz(batch=2, length=8, channels=3).forward == 2 * 2 * 64 * 3
+    assert toeplitz(batch=2, seq=8, channels=3).forward == 2 * 2 * 64 * 3
     # 10 points, 2.5*10*log2(10) = 83.048.., for the kernel of each of 4 channels; 32*4*6*6 Cauchy products.
     found = ALL["s4"].by_name()
     assert (found["cauchy"], found["out"]) == (4_608, 2 * 3 * 10 * 16)
@@ -61,7 +61,7 @@ def test_by_hand():
 @pytest.mark.parametrize("length", [8, 15, 24])
 def test_convolution(measured, tokens, length):
     x, kernel = tokens(B, D, length), tokens(1, D, length)[0]
-    form = form_of_convolution(batch=B, length=length, channels=D)
+    form = form_of_convolution(batch=B, seq=length, channels=D)
     x, kernel = x.detach().requires_grad_(), kernel.detach().requires_grad_()
     assert measured(fft_convolution, x, kernel) == (form.forward, form.backward)
     direct = (toeplitz_matrix(kernel, length) @ x[..., None]).squeeze(-1)
@@ -72,14 +72,14 @@ def test_convolution(measured, tokens, length):
 def test_tnn(measured, tokens, causal):
     sizes = {"expanded": 20, "rank": 6, "layers": 2, "causal": causal}
     unit = GatedToeplitzUnit(D, **sizes)
-    form = tnn(batch=B, length=N, width=D, **sizes)
+    form = tnn(batch=B, seq=N, width=D, **sizes)
     assert measured(unit, tokens(B, N, D)) == (form.forward, form.backward)
     dense = GatedToeplitzUnit(D, **sizes, dense=True)
     dense.load_state_dict(unit.state_dict())
     torch.testing.assert_close(unit(tokens(B, N, D)), dense(tokens(B, N, D)), rtol=1e-4, atol=1e-4)
     # The matrix costs 2*B*n*n*e where the transforms were, and is a plain product in backward.
     transforms = [each for each in form if each.name.startswith("fft")]
-    matrix = toeplitz(batch=B, length=N, channels=20)
+    matrix = toeplitz(batch=B, seq=N, channels=20)
     assert measured(dense, tokens(B, N, D)) == (
         form.forward - sum(each.forward for each in transforms) + matrix.forward,
         form.backward - sum(each.backward for each in transforms) + matrix.backward,
@@ -87,7 +87,7 @@ def test_tnn(measured, tokens, causal):
 
 
 def test_s4(measured, tokens):
-    form = s4(batch=B, length=N, width=D, state=8)
+    form = s4(batch=B, seq=N, width=D, state=8)
     model = S4(D, 8)
     assert measured(model, tokens(B, N, D)) == (form.forward, form.backward)
     # As a recurrence: the same outputs, and as much for each position.
@@ -105,14 +105,14 @@ def test_s4(measured, tokens):
 
 @pytest.mark.parametrize("heads", [D, 4])
 def test_h3(measured, tokens, heads):
-    form = projections(batch=B, length=N, width=D) + h3(batch=B, length=N, width=D, heads=heads, state=5)
+    form = projections(batch=B, seq=N, width=D) + h3(batch=B, seq=N, width=D, heads=heads, state=5)
     assert measured(H3(D, heads, 5), tokens(B, N, D)) == (form.forward, form.backward)
 
 
 @pytest.mark.parametrize("order", [2, 3])
 def test_hyena(measured, tokens, order):
     sizes = {"order": order, "embedding": 5, "rank": 6, "layers": 2, "short": 3}
-    form = hyena(batch=B, length=N, width=D, **sizes)
+    form = hyena(batch=B, seq=N, width=D, **sizes)
     assert measured(Hyena(D, **sizes), tokens(B, N, D)) == (form.forward, form.backward)
 
 
@@ -137,13 +137,13 @@ def test_table_1_of_s4(slope):
     # Gu et al. 2021, table 1, training: convolution n log n * d (B + d), S4 B d (d log d + n log n) + B n log n * d;
     # inference d*d. Growth in d of what is convolved is 1, of the layer after it 2, of a position with N = d also 2.
     widths = (64, 256, 1024)
-    parts = [s4(length=128, width=d, state=64).by_name() for d in widths]
+    parts = [s4(seq=128, width=d, state=64).by_name() for d in widths]
     assert slope(widths, [each["fft_signal"] for each in parts]) == pytest.approx(1, abs=1e-9)
     assert slope(widths, [each["out"] for each in parts]) == pytest.approx(2, abs=1e-9)
     steps = [s4_step(width=d, state=d).forward for d in widths]
     assert slope(widths, steps) == pytest.approx(2, abs=1e-9)
     lengths = (1024, 4096, 16384)
-    assert 1 < slope(lengths, [s4(length=n, width=64, state=64).forward for n in lengths]) < 1.1
+    assert 1 < slope(lengths, [s4(seq=n, width=64, state=64).forward for n in lengths]) < 1.1
 
 
 # Poli et al. 2023 (arXiv 2302.10866), table 4.4: FLOPs of training GPT on "15B" tokens of The Pile, as printed. They
@@ -161,13 +161,13 @@ def test_the_attention_rows_of_hyenas_table(layers, width, printed):
 @pytest.mark.parametrize(
     ("form", "told"),
     [
-        (lambda: form_of_convolution(length=0, channels=3), "length"),
-        (lambda: toeplitz(length=4, channels=0), "channels"),
-        (lambda: tnn(length=4, width=4, expanded=4, rank=0, layers=1), "rank"),
-        (lambda: s4(length=5, width=4, state=4), "length = 5"),
+        (lambda: form_of_convolution(seq=0, channels=3), "seq"),
+        (lambda: toeplitz(seq=4, channels=0), "channels"),
+        (lambda: tnn(seq=4, width=4, expanded=4, rank=0, layers=1), "rank"),
+        (lambda: s4(seq=5, width=4, state=4), "seq = 5"),
         (lambda: s4_step(width=4, state=0), "state"),
-        (lambda: h3(length=4, width=5, heads=2, state=4), "a multiple of heads = 2"),
-        (lambda: hyena(length=4, width=4, order=1), "order - 1"),
+        (lambda: h3(seq=4, width=5, heads=2, state=4), "a multiple of heads = 2"),
+        (lambda: hyena(seq=4, width=4, order=1), "order - 1"),
     ],
 )
 def test_bad_sizes(form, told):

@@ -22,13 +22,13 @@ from pytest_flopguard.formulas.architectures.recurrent import (
 B, N, D, H = 3, 10, 12, 20
 
 ALL = {
-    "lstm": lstm(batch=3, length=10, inputs=4, hidden=5),
-    "sru": sru(batch=3, length=10, width=4),
-    "indrnn": indrnn(batch=3, length=10, inputs=4, hidden=5),
-    "linear rnn": linear_rnn(batch=3, length=10, inputs=4, hidden=5),
-    "hgrn": hgrn(batch=3, length=10, width=4),
-    "hgrn, complex": hgrn(batch=3, length=10, width=4, complex_state=True),
-    "rwkv": rwkv(batch=3, length=10, layers=2, width=4, vocabulary=7),
+    "lstm": lstm(batch=3, seq=10, inputs=4, hidden=5),
+    "sru": sru(batch=3, seq=10, width=4),
+    "indrnn": indrnn(batch=3, seq=10, inputs=4, hidden=5),
+    "linear rnn": linear_rnn(batch=3, seq=10, inputs=4, hidden=5),
+    "hgrn": hgrn(batch=3, seq=10, width=4),
+    "hgrn, complex": hgrn(batch=3, seq=10, width=4, complex_state=True),
+    "rwkv": rwkv(batch=3, seq=10, layers=2, width=4, vocabulary=7),
 }
 
 
@@ -66,13 +66,13 @@ class Cells(nn.Module):
 
 
 CASES = {
-    "lstm, fused": (lambda: nn.LSTM(D, H, batch_first=True), lambda n: lstm(batch=B, length=n, inputs=D, hidden=H)),
-    "lstm, cells": (Cells, lambda n: lstm(batch=B, length=n, inputs=D, hidden=H)),
-    "sru": (lambda: SRU(D), lambda n: sru(batch=B, length=n, width=D)),
-    "indrnn": (lambda: IndRNN(D, H), lambda n: indrnn(batch=B, length=n, inputs=D, hidden=H)),
-    "linear rnn": (lambda: LinearRNN(D, H), lambda n: linear_rnn(batch=B, length=n, inputs=D, hidden=H)),
-    "hgrn": (lambda: HGRN(D), lambda n: hgrn(batch=B, length=n, width=D)),
-    "hgrn, complex": (lambda: ComplexHGRN(D), lambda n: hgrn(batch=B, length=n, width=D, complex_state=True)),
+    "lstm, fused": (lambda: nn.LSTM(D, H, batch_first=True), lambda n: lstm(batch=B, seq=n, inputs=D, hidden=H)),
+    "lstm, cells": (Cells, lambda n: lstm(batch=B, seq=n, inputs=D, hidden=H)),
+    "sru": (lambda: SRU(D), lambda n: sru(batch=B, seq=n, width=D)),
+    "indrnn": (lambda: IndRNN(D, H), lambda n: indrnn(batch=B, seq=n, inputs=D, hidden=H)),
+    "linear rnn": (lambda: LinearRNN(D, H), lambda n: linear_rnn(batch=B, seq=n, inputs=D, hidden=H)),
+    "hgrn": (lambda: HGRN(D), lambda n: hgrn(batch=B, seq=n, width=D)),
+    "hgrn, complex": (lambda: ComplexHGRN(D), lambda n: hgrn(batch=B, seq=n, width=D, complex_state=True)),
 }
 
 
@@ -93,7 +93,7 @@ def test_growth(measured, tokens, slope, name):
 
 def test_layers_and_directions(measured, tokens):
     # Both directions of the second layer read both directions of the first.
-    form = 2 * lstm(batch=B, length=N, inputs=D, hidden=H) + 2 * lstm(batch=B, length=N, inputs=2 * H, hidden=H)
+    form = 2 * lstm(batch=B, seq=N, inputs=D, hidden=H) + 2 * lstm(batch=B, seq=N, inputs=2 * H, hidden=H)
     model = nn.LSTM(D, H, num_layers=2, bidirectional=True, batch_first=True)
     assert measured(model, tokens(B, N, D)) == (form.forward, form.backward)
 
@@ -104,7 +104,7 @@ def test_rwkv_of_transformers(measured, inner):
         vocab_size=50, context_length=16, hidden_size=D, num_hidden_layers=3, intermediate_size=inner, use_cache=False
     )
     model = RwkvForCausalLM(config).train()
-    form = rwkv(batch=B, length=N, layers=3, width=D, vocabulary=50, inner=inner)
+    form = rwkv(batch=B, seq=N, layers=3, width=D, vocabulary=50, inner=inner)
     run = measured(lambda x: model(x).logits, torch.randint(0, 50, (B, N)))
     assert run == (form.forward, form.backward) == (form.forward, 2 * form.forward)
     if inner is None:
@@ -120,7 +120,7 @@ def test_a_new_token_of_rwkv_costs_the_same_after_any_text(measured, before):
         token = torch.randint(0, 50, (1, 1))
         run = measured(lambda x: model(x, state=state, use_cache=True).logits, token, backward=False)
     # One text: transformers 5.23 adds old inputs [B, d] to new ones [B, 1, d], so that B texts cost B times as much.
-    assert run.forward == rwkv(length=1, layers=3, width=D, vocabulary=50).forward
+    assert run.forward == rwkv(seq=1, layers=3, width=D, vocabulary=50).forward
 
 
 # Peng et al. 2023 (arXiv 2305.13048), table 2, as printed: layers, width, parameters, FLOPs of a token.
@@ -137,7 +137,7 @@ def test_a_new_token_of_rwkv_costs_the_same_after_any_text(measured, before):
 )
 def test_table_2_of_rwkv(layers, width, parameters, flops):
     assert f"{rwkv_parameters(layers=layers, width=width, vocabulary=50277):.3e}" == parameters
-    token = rwkv(length=1, layers=layers, width=width, vocabulary=50277)
+    token = rwkv(seq=1, layers=layers, width=width, vocabulary=50277)
     assert f"{token.forward:.3e}" == flops
     # Training is three times that, as the paper says.
     assert token.training_step == 3 * token.forward
@@ -146,12 +146,12 @@ def test_table_2_of_rwkv(layers, width, parameters, flops):
 @pytest.mark.parametrize(
     ("form", "told"),
     [
-        (lambda: lstm(length=0, inputs=4, hidden=4), "length"),
-        (lambda: sru(length=4, width=-4), "width"),
-        (lambda: indrnn(length=4, inputs=0, hidden=4), "inputs"),
-        (lambda: linear_rnn(length=4, inputs=4, hidden=4.0), "hidden"),
-        (lambda: hgrn(length=4, width=4, batch=True), "batch"),
-        (lambda: rwkv(length=4, layers=1, width=4, vocabulary=5, inner=0), "inner"),
+        (lambda: lstm(seq=0, inputs=4, hidden=4), "seq"),
+        (lambda: sru(seq=4, width=-4), "width"),
+        (lambda: indrnn(seq=4, inputs=0, hidden=4), "inputs"),
+        (lambda: linear_rnn(seq=4, inputs=4, hidden=4.0), "hidden"),
+        (lambda: hgrn(seq=4, width=4, batch=True), "batch"),
+        (lambda: rwkv(seq=4, layers=1, width=4, vocabulary=5, inner=0), "inner"),
         (lambda: rwkv_parameters(layers=0, width=4, vocabulary=5), "layers"),
     ],
 )

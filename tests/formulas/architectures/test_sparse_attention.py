@@ -28,17 +28,17 @@ B, D, H = 2, 32, 4
 LENGTHS = (64, 256, 1024)
 
 ALL = {
-    "softmax": softmax(batch=3, length=10, width=7, keys=5),
-    "strided": sparse_strided(batch=3, length=20, width=7, stride=5),
-    "strided, causal": sparse_strided(batch=3, length=20, width=7, stride=5, causal=True),
-    "fixed": sparse_fixed(batch=3, length=20, width=7, stride=5, summary=2),
-    "fixed, causal": sparse_fixed(batch=3, length=20, width=7, stride=5, summary=2, causal=True),
-    "blockwise": blockwise(batch=3, length=20, width=7, blocks=4),
-    "window": sliding_window(batch=3, length=20, width=7, window=2),
-    "longformer": longformer(batch=3, length=20, width=7, window=2, global_tokens=3),
-    "bigbird": bigbird(batch=3, length=40, width=7, block=2, random_blocks=3),
-    "bigbird, short": bigbird(batch=3, length=22, width=7, block=2, random_blocks=3),
-    "linformer": linformer(batch=3, length=20, width=7, rank=4),
+    "softmax": softmax(batch=3, seq=10, width=7, keys=5),
+    "strided": sparse_strided(batch=3, seq=20, width=7, stride=5),
+    "strided, causal": sparse_strided(batch=3, seq=20, width=7, stride=5, causal=True),
+    "fixed": sparse_fixed(batch=3, seq=20, width=7, stride=5, summary=2),
+    "fixed, causal": sparse_fixed(batch=3, seq=20, width=7, stride=5, summary=2, causal=True),
+    "blockwise": blockwise(batch=3, seq=20, width=7, blocks=4),
+    "window": sliding_window(batch=3, seq=20, width=7, window=2),
+    "longformer": longformer(batch=3, seq=20, width=7, window=2, global_tokens=3),
+    "bigbird": bigbird(batch=3, seq=40, width=7, block=2, random_blocks=3),
+    "bigbird, short": bigbird(batch=3, seq=22, width=7, block=2, random_blocks=3),
+    "linformer": linformer(batch=3, seq=20, width=7, rank=4),
 }
 
 
@@ -69,16 +69,16 @@ def test_by_hand():
 
 @pytest.mark.parametrize(("length", "stride"), [(4, 4), (8, 4), (12, 4), (36, 6), (64, 8), (10, 1)])
 def test_causal_pairs_are_those_of_the_mask(length, stride):
-    strided = sparse_strided(length=length, width=1, stride=stride, causal=True)
+    strided = sparse_strided(seq=length, width=1, stride=stride, causal=True)
     assert strided.forward == 4 * int(strided_mask(length, stride).sum())
-    fixed = sparse_fixed(length=length, width=1, stride=stride, causal=True)
+    fixed = sparse_fixed(seq=length, width=1, stride=stride, causal=True)
     assert fixed.forward == 4 * int(fixed_mask(length, stride, 1).sum())
-    assert strided.forward < sparse_strided(length=length, width=1, stride=stride).forward
-    assert fixed.forward < sparse_fixed(length=length, width=1, stride=stride).forward
+    assert strided.forward < sparse_strided(seq=length, width=1, stride=stride).forward
+    assert fixed.forward < sparse_fixed(seq=length, width=1, stride=stride).forward
 
 
 def around(mixer, length: int):
-    return projections(batch=B, length=length, width=D) + mixer
+    return projections(batch=B, seq=length, width=D) + mixer
 
 
 @pytest.mark.parametrize("summary", [None, 1, 2])
@@ -88,29 +88,29 @@ def test_a_mask_saves_nothing(measured, tokens, summary):
     masked, gathered = MaskedAttention(D, H, mask), GatheredAttention(D, H, s, summary)
     gathered.load_state_dict(masked.state_dict())
     torch.testing.assert_close(masked(tokens(B, n, D)), gathered(tokens(B, n, D)))
-    full = around(softmax(batch=B, length=n, width=D), n)
+    full = around(softmax(batch=B, seq=n, width=D), n)
     # Masked: 4*B*n*n*d beside the projections, as if nothing were sparse.
     assert measured(masked, tokens(B, n, D)) == (full.forward, full.backward)
     assert full.forward == 8 * B * n * D * D + 4 * B * n * n * D
     if summary is None:
-        sparse = around(sparse_strided(batch=B, length=n, width=D, stride=s), n)
+        sparse = around(sparse_strided(batch=B, seq=n, width=D, stride=s), n)
     else:
-        sparse = around(sparse_fixed(batch=B, length=n, width=D, stride=s, summary=summary), n)
+        sparse = around(sparse_fixed(batch=B, seq=n, width=D, stride=s, summary=summary), n)
     assert measured(gathered, tokens(B, n, D)) == (sparse.forward, sparse.backward)
 
 
 def test_blockwise(measured, tokens):
     n, blocks = 64, 4
     mixer = BlockwiseAttention(D, H, blocks)
-    form = around(blockwise(batch=B, length=n, width=D, blocks=blocks), n)
+    form = around(blockwise(batch=B, seq=n, width=D, blocks=blocks), n)
     assert measured(mixer, tokens(B, n, D)) == (form.forward, form.backward)
     # One block is plain attention.
-    assert blockwise(length=n, width=D, blocks=1).forward == softmax(length=n, width=D).forward
+    assert blockwise(seq=n, width=D, blocks=1).forward == softmax(seq=n, width=D).forward
 
 
 def test_linformer(measured, tokens):
     n, k = 96, 8
-    form = around(linformer(batch=B, length=n, width=D, rank=k), n)
+    form = around(linformer(batch=B, seq=n, width=D, rank=k), n)
     assert measured(LinformerAttention(D, H, n, k), tokens(B, n, D)) == (form.forward, form.backward)
 
 
@@ -130,12 +130,12 @@ def test_longformer_of_transformers(measured, global_tokens):
     model = LongformerModel(config, add_pooling_layer=False)
     marked = torch.zeros(B, n, dtype=torch.long)
     marked[:, :global_tokens] = 1
-    mixer = layers * longformer(batch=B, length=n, width=D, window=w, global_tokens=global_tokens)
+    mixer = layers * longformer(batch=B, seq=n, width=D, window=w, global_tokens=global_tokens)
     forward = layers * encoder_linear(n, D, 64) + mixer.forward
     run = measured(model, torch.randint(4, 50, (B, n)), global_attention_mask=marked)
     assert run == (forward, 2 * forward)
     # Chunks cost about 14*n*w*d where the paper's windows would cost 4*n*d*(2w + 1).
-    assert mixer.forward > layers * sliding_window(batch=B, length=n, width=D, window=w).forward
+    assert mixer.forward > layers * sliding_window(batch=B, seq=n, width=D, window=w).forward
 
 
 @pytest.mark.parametrize("length", [40, 44, 64])
@@ -147,8 +147,8 @@ def test_bigbird_of_transformers(measured, length):
         attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     # (5 + 2*3) * 4 = 44: up to there, transformers computes every score.
-    mixer = layers * bigbird(batch=B, length=length, width=D, block=block, random_blocks=random_blocks)
-    full = layers * softmax(batch=B, length=length, width=D)
+    mixer = layers * bigbird(batch=B, seq=length, width=D, block=block, random_blocks=random_blocks)
+    full = layers * softmax(batch=B, seq=length, width=D)
     assert (mixer.forward == full.forward) == (length <= 44)
     forward = layers * encoder_linear(length, D, 64) + mixer.forward
     model = BigBirdModel(config, add_pooling_layer=False)
@@ -158,7 +158,7 @@ def test_bigbird_of_transformers(measured, length):
 def grown(measured, tokens, lengths, build) -> list[int]:
     """Forward FLOPs of the mixer alone, without its projections."""
     return [
-        measured(build(n), tokens(1, n, D), backward=False).forward - projections(length=n, width=D).forward
+        measured(build(n), tokens(1, n, D), backward=False).forward - projections(seq=n, width=D).forward
         for n in lengths
     ]
 
@@ -181,33 +181,33 @@ def test_growth(measured, tokens, slope):
 def test_growth_of_windows(slope):
     # Both lose something at the ends only, less and less of the whole: the slope comes to 1 from above.
     lengths = (4096, 8192, 16384)
-    chunked = [longformer(length=n, width=D, window=32).forward for n in lengths]
+    chunked = [longformer(seq=n, width=D, window=32).forward for n in lengths]
     assert slope(lengths, chunked) == pytest.approx(1, abs=0.01)
-    blocks = [bigbird(length=n, width=D, block=16, random_blocks=3).forward for n in lengths]
+    blocks = [bigbird(seq=n, width=D, block=16, random_blocks=3).forward for n in lengths]
     assert slope(lengths, blocks) == pytest.approx(1, abs=0.01)
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 64))
 def test_a_pattern_never_has_more_pairs_than_all(stride, blocks, width):
     length = stride * blocks
-    every = softmax(length=length, width=width).forward
-    assert sparse_strided(length=length, width=width, stride=stride, causal=True).forward <= every
-    assert sparse_fixed(length=length, width=width, stride=stride, causal=True).forward <= every
-    assert blockwise(length=length, width=width, blocks=blocks).forward <= every
+    every = softmax(seq=length, width=width).forward
+    assert sparse_strided(seq=length, width=width, stride=stride, causal=True).forward <= every
+    assert sparse_fixed(seq=length, width=width, stride=stride, causal=True).forward <= every
+    assert blockwise(seq=length, width=width, blocks=blocks).forward <= every
 
 
 @pytest.mark.parametrize(
     ("form", "told"),
     [
-        (lambda: softmax(length=0, width=4), "length"),
-        (lambda: softmax(length=4, width=4, batch=1.0), "batch"),
-        (lambda: sparse_strided(length=10, width=4, stride=4), "a multiple of stride = 4"),
-        (lambda: sparse_fixed(length=10, width=4, stride=4), "a multiple of stride = 4"),
-        (lambda: blockwise(length=10, width=4, blocks=3), "a multiple of blocks = 3"),
-        (lambda: longformer(length=24, width=4, window=8), r"a multiple of 2 \* window = 16"),
-        (lambda: longformer(length=16, width=4, window=8, global_tokens=-1), "global_tokens"),
-        (lambda: bigbird(length=10, width=4, block=4, random_blocks=3), "a multiple of block = 4"),
-        (lambda: linformer(length=10, width=4, rank=0), "rank"),
+        (lambda: softmax(seq=0, width=4), "seq"),
+        (lambda: softmax(seq=4, width=4, batch=1.0), "batch"),
+        (lambda: sparse_strided(seq=10, width=4, stride=4), "a multiple of stride = 4"),
+        (lambda: sparse_fixed(seq=10, width=4, stride=4), "a multiple of stride = 4"),
+        (lambda: blockwise(seq=10, width=4, blocks=3), "a multiple of blocks = 3"),
+        (lambda: longformer(seq=24, width=4, window=8), r"a multiple of 2 \* window = 16"),
+        (lambda: longformer(seq=16, width=4, window=8, global_tokens=-1), "global_tokens"),
+        (lambda: bigbird(seq=10, width=4, block=4, random_blocks=3), "a multiple of block = 4"),
+        (lambda: linformer(seq=10, width=4, rank=0), "rank"),
     ],
 )
 def test_bad_sizes(form, told):

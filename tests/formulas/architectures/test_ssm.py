@@ -12,10 +12,10 @@ from pytest_flopguard.formulas.architectures.ssm import mamba, mamba2, mamba2_st
 B, D, LAYERS, V = 2, 16, 2, 50
 
 ALL = {
-    "mamba": mamba(batch=3, length=10, width=4, inner=8, state=5, rank=2, taps=3),
+    "mamba": mamba(batch=3, seq=10, width=4, inner=8, state=5, rank=2, taps=3),
     "mamba step": mamba_step(batch=3, width=4, inner=8, state=5, rank=2, taps=3),
     "mamba2 step": mamba2_step(batch=3, width=4, heads=4, head_width=3, state=5, groups=2, taps=3),
-    "mamba2": mamba2(batch=3, length=10, width=4, heads=4, head_width=3, state=5, groups=2, chunk=4, taps=3),
+    "mamba2": mamba2(batch=3, seq=10, width=4, heads=4, head_width=3, state=5, groups=2, chunk=4, taps=3),
 }
 
 
@@ -61,7 +61,7 @@ def of_mamba(length: int) -> tuple[torch.nn.Module, int]:
         vocab_size=V, hidden_size=D, state_size=5, num_hidden_layers=LAYERS, conv_kernel=3, time_step_rank=4,
         use_cache=False,
     )  # fmt: skip
-    layer = mamba(batch=B, length=length, width=D, inner=2 * D, state=5, rank=4, taps=3)
+    layer = mamba(batch=B, seq=length, width=D, inner=2 * D, state=5, rank=4, taps=3)
     return MambaForCausalLM(config).train(), (LAYERS * layer).forward
 
 
@@ -70,7 +70,7 @@ def of_mamba2(length: int) -> tuple[torch.nn.Module, int]:
         vocab_size=V, hidden_size=D, state_size=5, num_hidden_layers=LAYERS, conv_kernel=3, num_heads=4, head_dim=8,
         expand=2, n_groups=2, chunk_size=8, time_step_rank=4, use_cache=False,
     )  # fmt: skip
-    layer = mamba2(batch=B, length=length, width=D, heads=4, head_width=8, state=5, groups=2, chunk=8, taps=3)
+    layer = mamba2(batch=B, seq=length, width=D, heads=4, head_width=8, state=5, groups=2, chunk=8, taps=3)
     return Mamba2ForCausalLM(config).train(), (LAYERS * layer).forward
 
 
@@ -113,9 +113,9 @@ def test_growth(measured, slope):
     assert 1 < slope(lengths, counts(of_mamba2)) < 1.2
     long = (2**16, 2**18, 2**20)
     sizes = {"width": D, "heads": 4, "head_width": 8, "state": 5, "chunk": 8}
-    passing = [mamba2(length=n, **sizes).by_name()["state_passing"] for n in long]
+    passing = [mamba2(seq=n, **sizes).by_name()["state_passing"] for n in long]
     assert slope(long, passing) == pytest.approx(2, abs=1e-3)
-    others = [mamba2(length=n, **sizes).forward - each for n, each in zip(long, passing, strict=True)]
+    others = [mamba2(seq=n, **sizes).forward - each for n, each in zip(long, passing, strict=True)]
     assert slope(long, others) == pytest.approx(1, abs=1e-3)
 
 
@@ -124,7 +124,7 @@ def test_mamba_130m(measured):
     config = MambaConfig(vocab_size=50280, hidden_size=768, num_hidden_layers=24, use_cache=False)
     with torch.device("meta"):
         model, x = MambaForCausalLM(config), torch.zeros(1, 4, dtype=torch.long)
-    layer = mamba(length=4, width=768, inner=1536, state=16, rank=48)
+    layer = mamba(seq=4, width=768, inner=1536, state=16, rank=48)
     forward = (24 * layer).forward + 2 * 4 * 768 * 50280
     assert measured(logits(model), x) == (forward, 2 * forward)
 
@@ -132,13 +132,13 @@ def test_mamba_130m(measured):
 @pytest.mark.parametrize(
     ("form", "told"),
     [
-        (lambda: mamba(length=4, width=4, inner=8, state=0, rank=1), "state"),
-        (lambda: mamba(length=4, width=4, inner=8, state=4, rank=0), "rank"),
+        (lambda: mamba(seq=4, width=4, inner=8, state=0, rank=1), "state"),
+        (lambda: mamba(seq=4, width=4, inner=8, state=4, rank=0), "rank"),
         (
-            lambda: mamba2(length=4, width=4, heads=3, head_width=2, state=4, groups=2, chunk=4),
+            lambda: mamba2(seq=4, width=4, heads=3, head_width=2, state=4, groups=2, chunk=4),
             "a multiple of groups = 2",
         ),
-        (lambda: mamba2(length=4, width=4, heads=4, head_width=2, state=4, chunk=0), "chunk"),
+        (lambda: mamba2(seq=4, width=4, heads=4, head_width=2, state=4, chunk=0), "chunk"),
     ],
 )
 def test_bad_sizes(form, told):
