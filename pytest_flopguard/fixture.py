@@ -10,15 +10,22 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from pytest_flopguard.budgets.tolerances import QUANTITIES
+from pytest_flopguard.core.errors import FlopguardError, message, nearest
+from pytest_flopguard.core.expectation import Expectation, Origin, Quantity
+
 if TYPE_CHECKING:
-    from pytest_flopguard.core.expectation import Expectation
+    from pytest_flopguard.formulas.breakdown import Breakdown
     from pytest_flopguard.session import Region, Session
 
+_FORM_QUANTITIES = ("flops", "forward_flops", "backward_flops", "recompute_flops")
 FIXTURE = "flopguard"
 MARKER = "flop_budget"
 
 # Turns the limits of a call such as measure("forward", flops="9 GFLOP"), written at a file and line, into expectations.
 ReadLimits = Callable[[dict[str, Any], Path, int], "tuple[Expectation, ...]"]
+# Names a place in a test file as reports do.
+Locate = Callable[[Path, int], Origin]
 
 
 def asks_for_guard(item: pytest.Item) -> bool:
@@ -30,12 +37,17 @@ class FlopGuard:
     """Measures regions of one test. With the guard off, blocks run plain, and asking for a number skips the test."""
 
     def __init__(
-        self, nodeid: str, session: Callable[[], Session] | None = None, read_limits: ReadLimits | None = None
+        self,
+        nodeid: str,
+        session: Callable[[], Session] | None = None,
+        read_limits: ReadLimits | None = None,
+        locate: Locate | None = None,
     ) -> None:
         self.regions: list[Region] = []
         self._nodeid = nodeid
         self._session = session
         self._read_limits = read_limits
+        self._locate = locate
 
     @property
     def device(self) -> str:
@@ -57,15 +69,42 @@ class FlopGuard:
             self.regions.append(region)
             yield region
 
-    def check(self, model: Any, *inputs: Any, label: str | None = None, **kwargs: Any) -> Region | Unmeasured:
+    def expect(self, expected: Breakdown | int, *, quantity: Quantity = "flops") -> None:
+        """Hold the innermost region that runs, or the whole test, to a number: exactly this, or the test fails.
+
+        Of a closed form such as ``decoder(sizes, seq=128)``, flops are forward and, where backward ran, backward;
+        ``quantity="forward_flops"`` and its like hold one phase. A plain number may be of any quantity.
+        """
+        if self._session is None or self._locate is None:
+            return
+        from pytest_flopguard.formulas.expected import Stated
+        from pytest_flopguard.formulas.sizes import whole
+
+        frame = sys._getframe(1)
+        origin = self._locate(Path(frame.f_code.co_filename), frame.f_lineno)
+        if quantity not in QUANTITIES:
+            raise FlopguardError(message("unknown-quantity", name=quantity, hint=nearest(quantity, QUANTITIES)))
+        if not isinstance(expected, int):
+            if quantity not in _FORM_QUANTITIES:
+                raise FlopguardError(f"a closed form is of {', '.join(_FORM_QUANTITIES)}, not of {quantity!r}")
+            self._session().state(Stated(form=expected, quantity=quantity, origin=origin))
+            return
+        number = whole(f"the expected {quantity}", expected)
+        self._session().state(Expectation(quantity=quantity, low=number, high=number, origin=origin, source="formula"))
+
+    def check(
+        self, model: Any, *inputs: Any, label: str | None = None, formula: str | None = None, **kwargs: Any
+    ) -> Region | Unmeasured:
         """Call ``model(*inputs, **kwargs)`` measured; cross-checking engines count the same call.
 
-        Only this call can be counted by fvcore, which needs a module with its inputs, and sees forward only.
+        With ``formula="auto"`` the count must be that of the model's closed form. Only this call can be counted by
+        fvcore, which needs a module with its inputs, and sees forward only.
         """
         if self._session is None:
             return Unmeasured(model(*inputs, **kwargs))
         name = type(model).__name__ if label is None else label
-        region = self._session().check(self._nodeid, model, inputs, kwargs, name)
+        wanted = self._expectations({} if formula is None else {"formula": formula}, depth=2)
+        region = self._session().check(self._nodeid, model, inputs, kwargs, name, wanted)
         self.regions.append(region)
         return region
 

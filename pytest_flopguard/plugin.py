@@ -37,7 +37,7 @@ _WORKER_UNGUARDED = "flopguard_unguarded"
 _WORKER_PROBLEMS = "flopguard_problems"
 _MARKER = (
     "flop_budget(*, flops, forward_flops, backward_flops, peak_memory, memory_growth, parameters, parameter_bytes, "
-    "tolerance, severity): limits of this test, held by pytest --flop-budget"
+    "formula, tolerance, severity): limits of this test, held by pytest --flop-budget"
 )
 
 
@@ -151,7 +151,7 @@ def flopguard(request: pytest.FixtureRequest) -> FlopGuard:
     guard = request.config.stash[_GUARD]
     if guard is None:
         return FlopGuard(request.node.nodeid)
-    return FlopGuard(request.node.nodeid, guard.session, guard.read_limits)
+    return FlopGuard(request.node.nodeid, guard.session, guard.read_limits, guard.locate)
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)

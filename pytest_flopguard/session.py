@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
-from pytest_flopguard.backends.base import CostModel, ModelTracer, Unavailable
+from pytest_flopguard.backends.base import ByteFollower, CostModel, ModelNoter, ModelTracer, Unavailable
 from pytest_flopguard.backends.select import Backends, select
 from pytest_flopguard.budgets.settings import Settings
-from pytest_flopguard.core.errors import FlopguardError
+from pytest_flopguard.core.errors import FlopguardError, code_of
 from pytest_flopguard.core.expectation import Expectation, Origin
-from pytest_flopguard.core.measurement import FlopTally, Measurement, MemoryPeak, ParameterCount
+from pytest_flopguard.core.measurement import Attention, FlopTally, Measurement, MemoryPeak, ParameterCount
+from pytest_flopguard.core.model_call import ModelCall
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.verdict import Finding, judge
+from pytest_flopguard.formulas.expected import Stated, derived, stated
 
 Opinion = FlopTally | Unavailable
 
@@ -31,6 +34,8 @@ class Region:
         self._expectations = tuple(expectations)
         self._measurement: Measurement | None = None
         self._opinions: tuple[Opinion, ...] = ()
+        self._statements: list[Stated | Expectation] = []
+        self._calls: tuple[ModelCall, ...] | None = None
 
     @property
     def measurement(self) -> Measurement:
@@ -57,6 +62,14 @@ class Region:
         """Distinct parameters of the models that ran; None if none did."""
         return self.measurement.parameters
 
+    def state(self, statement: Stated | Expectation) -> None:
+        """Add an expectation while the region runs."""
+        self._statements.append(statement)
+
+    def note(self, calls: tuple[ModelCall, ...]) -> None:
+        """Set which models were called."""
+        self._calls = calls
+
     def close(self, measurement: Measurement, opinions: Sequence[Opinion] = ()) -> None:
         """Set what was measured, and what cross-checking engines said of it."""
         self._measurement = measurement
@@ -65,13 +78,36 @@ class Region:
     def record(self) -> Record:
         """Judge the region: its expectations, and the agreement of every cross-checking engine."""
         agreements = [_agreement(each) for each in self._opinions]
-        wanted = [*self._expectations, *(each for each in agreements if isinstance(each, Expectation))]
+        agreed = [each for each in agreements if isinstance(each, Expectation)]
         silent = [each for each in agreements if isinstance(each, Finding)]
+        wanted, underived = self._wanted()
         return Record(
             nodeid=self.nodeid,
             measurement=self.measurement,
-            findings=(*judge(self.measurement, wanted), *silent),
+            findings=(*judge(self.measurement, wanted), *underived, *judge(_dense(self.measurement), agreed), *silent),
         )
+
+    def _wanted(self) -> tuple[list[Expectation], list[Finding]]:
+        """Return what is expected, closed forms with their numbers, and findings on those that cannot be had."""
+        wanted: list[Expectation] = []
+        underived: list[Finding] = []
+        tally = self.measurement.flops
+        for each in (*self._expectations, *self._statements):
+            if isinstance(each, Stated):
+                # Without a tally the expectation is undecided, whatever its number.
+                wanted.extend(stated(each, tally or FlopTally(counts=(), engine="")))
+            elif not each.derive or tally is None:
+                wanted.append(each)
+            elif self._calls is None:
+                underived.append(
+                    _no_form(each, "no-model", f"the {tally.engine} engine does not tell which models ran")
+                )
+            else:
+                try:
+                    wanted.extend(derived(each, self._calls, tally, tally.attention))
+                except FlopguardError as error:
+                    underived.append(_no_form(each, *code_of(error)))
+        return wanted, underived
 
 
 class Session:
@@ -79,8 +115,13 @@ class Session:
 
     def __init__(self, settings: Settings, costs: CostModel, backends: Backends) -> None:
         self._settings = settings
+        self._attention = costs.attention
         self._selection = select(backends, costs, settings.engine, settings.cross_check)
+        self._unavailable = dict(self._selection.unavailable)
+        if settings.bytes_moved:
+            self._follow_bytes()
         self._depth = 0
+        self._open: list[Region] = []
 
     @property
     def counts_regions(self) -> bool:
@@ -101,6 +142,9 @@ class Session:
     def measure(self, nodeid: str, label: str = "", expectations: Sequence[Expectation] = ()) -> Iterator[Region]:
         """Measure what runs in the block. Regions may nest; an exception ends them with what was seen so far."""
         region = Region(nodeid, label, expectations)
+        noter = self._noter()
+        if noter is not None and any(each.derive for each in expectations):
+            noter.note_models()
         with ExitStack() as stack:
             if not self._depth:
                 self._enter_backends(stack)
@@ -108,13 +152,23 @@ class Session:
             memories = [(memory, memory.begin()) for memory in self._selection.memories]
             flops = self._selection.flops
             mark = None if flops is None else flops.begin()
+            self._open.append(region)
             try:
                 yield region
             finally:
+                self._open.remove(region)
+                if noter is not None:
+                    region.note(noter.model_calls(mark))
                 tally = None if flops is None else flops.end(mark)
                 parameters = None if flops is None else flops.parameters(mark)
                 peaks = [memory.end(begun) for memory, begun in memories]
                 region.close(self._measurement(label, tally, parameters, peaks))
+
+    def state(self, statement: Stated | Expectation) -> None:
+        """Hold the innermost region that runs to what a test states; FlopguardError outside of all regions."""
+        if not self._open:
+            raise FlopguardError("nothing is measured here, so there is nothing to hold to a closed form")
+        self._open[-1].state(statement)
 
     def check(
         self,
@@ -137,6 +191,8 @@ class Session:
             own = self._trace(self._selection.main_tracer, model, args, kwargs)
             if isinstance(own, Unavailable):
                 unavailable["flops"] = own.reason
+            elif own.attention != self._attention:
+                unavailable["flops"] = _other_convention(own, self._attention)
             else:
                 tally = own
                 del unavailable["flops"]
@@ -153,6 +209,17 @@ class Session:
         )
         return region
 
+    def _noter(self) -> ModelNoter | None:
+        flops: object = self._selection.flops
+        return flops if isinstance(flops, ModelNoter) else None
+
+    def _follow_bytes(self) -> None:
+        flops = self._selection.flops
+        if isinstance(flops, ByteFollower):
+            flops.follow_bytes()
+        else:
+            self._unavailable["bytes_moved"] = "this engine does not tell the bytes that ops move"
+
     def _trace(self, tracer: ModelTracer, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opinion:
         # A tracer runs the model once more by itself: that is no work of the test's.
         with ExitStack() as stack:
@@ -167,7 +234,10 @@ class Session:
         parameters: ParameterCount | None,
         found: Sequence[tuple[MemoryPeak, ...] | Unavailable],
     ) -> Measurement:
-        unavailable = dict(self._selection.unavailable)
+        unavailable = dict(self._unavailable)
+        if tally is not None and tally.attention != self._attention:
+            unavailable["flops"] = _other_convention(tally, self._attention)
+            tally = None
         peaks: list[MemoryPeak] = []
         for each in found:
             if isinstance(each, Unavailable):
@@ -198,6 +268,15 @@ class Session:
             self._depth -= 1
 
 
+def _other_convention(tally: FlopTally, wanted: Attention) -> str:
+    return f'the {tally.engine} engine counts {tally.attention} attention only, and attention = "{wanted}" is set'
+
+
+def _dense(measurement: Measurement) -> Measurement:
+    """Return the measurement as cross-checking engines count: masks hide nothing from them."""
+    return measurement if measurement.flops is None else replace(measurement, flops=measurement.flops.dense())
+
+
 def _agreement(opinion: Opinion) -> Expectation | Finding:
     """Expect the forward FLOPs that another engine counted; one that could not tell leaves it undecided."""
     if isinstance(opinion, Unavailable):
@@ -209,6 +288,10 @@ def _agreement(opinion: Opinion) -> Expectation | Finding:
     return Expectation(
         quantity="forward_flops", low=opinion.total, high=opinion.total, origin=origin, source="cross-check"
     )
+
+
+def _no_form(expectation: Expectation, code: str, reason: str) -> Finding:
+    return Finding(expectation=expectation, observed=None, status="undecided", code=code, reason=reason)
 
 
 def _undecided(engine: str, reason: str) -> Finding:

@@ -22,10 +22,12 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from pytest_flopguard.backends.model_calls import ModelCalls
 from pytest_flopguard.backends.module_tree import own_parameters, parts
 from pytest_flopguard.backends.new_threads import started_by_python
 from pytest_flopguard.backends.parameter_numbers import ParameterNumbers
 from pytest_flopguard.core.measurement import ParameterCount, Phase
+from pytest_flopguard.core.model_call import ModelCall
 
 _CHECKPOINT_FILE = torch.utils.checkpoint.__file__
 _next_node_number = torch._C._autograd._get_sequence_nr
@@ -60,11 +62,19 @@ class _Root:
 
 
 class _Running(NamedTuple):
-    """A running module: its path, its address, and whether it was entered during backward."""
+    """A running module: its path, its address, whether it was entered during backward, and whether it is noted."""
 
     path: str
     module: int
     in_backward: bool
+    noted: bool
+
+
+class ModulesMark(NamedTuple):
+    """The start of a region: how many outermost modules and noted models were called before."""
+
+    ran: int
+    noted: int
 
 
 class _Step(NamedTuple):
@@ -95,12 +105,14 @@ class ModuleTracker:
 
     ``watched`` tells whether op calls of the calling thread are seen; modules that run in a thread where they are
     not are counted in ``unseen_calls``. ``lock`` is held while what threads share changes. ``on_root`` is called with
-    each new outermost module, ``on_step`` with the optimizer before and after each step.
+    each new outermost module, ``on_step`` with the optimizer before and after each step. ``models`` notes calls of
+    models that have a config, once somebody asks for them.
     """
 
     def __init__(self, watched: Callable[[], bool], lock: AbstractContextManager[Any]) -> None:
         self.on_root: Callable[[nn.Module], None] | None = None
         self.on_step: Callable[[torch.optim.Optimizer], None] | None = None
+        self.models: ModelCalls | None = None
         self.unseen_calls = 0
         self.paused = False
         self._watched = watched
@@ -111,6 +123,8 @@ class ModuleTracker:
     def _clear(self) -> None:
         self._roots: WeakKeyDictionary[nn.Module, _Root] = WeakKeyDictionary()
         self._ran: list[_Root] = []
+        if self.models is not None:
+            self.models.seen.clear()
         self._classes: dict[str, int] = {}
         self._numbers = ParameterNumbers()
         self._local = local()
@@ -156,20 +170,24 @@ class ModuleTracker:
         steps = self._here().steps
         return bool(steps) and not (steps[-1].has_closure and torch.is_grad_enabled())
 
-    def begin(self) -> int:
-        """Open a region; its mark is how many calls of outermost modules came before."""
+    def begin(self) -> ModulesMark:
+        """Open a region."""
         here = self._here()
         if not here.stack:
             here.steps.clear()  # a step that raised has not said that it ended
-        return len(self._ran)
+        return ModulesMark(len(self._ran), len(self.models.seen) if self.models else 0)
+
+    def model_calls(self, mark: ModulesMark) -> tuple[ModelCall, ...]:
+        """Calls of models since the mark, if they are noted."""
+        return tuple(self.models.seen[mark.noted :]) if self.models else ()
 
     def roots(self) -> Iterator[nn.Module]:
         """Outermost modules that have run and still live."""
         yield from list(self._roots.keys())
 
-    def parameters(self, mark: int) -> ParameterCount | None:
+    def parameters(self, mark: ModulesMark) -> ParameterCount | None:
         """Distinct parameters of the outermost modules that ran since the mark; None if no module ran."""
-        ran = set(self._ran[mark:])
+        ran = set(self._ran[mark.ran :])
         if not ran:
             return None
         union: dict[int, tuple[int, int]] = {}
@@ -230,7 +248,7 @@ class ModuleTracker:
         """Whether the calling thread is one in which op calls are not seen."""
         return get_ident() != self._home and not self._watched()
 
-    def _entered(self, module: nn.Module, args: object) -> None:
+    def _entered(self, module: nn.Module, args: Any) -> None:
         if self.paused:
             return
         if self._elsewhere():
@@ -249,7 +267,12 @@ class ModuleTracker:
         path = here.root.paths.get(id(module)) or f"{here.current}.{type(module).__name__}"
         if backward != -1:
             here.recomputed_in = backward
-        here.stack.append(_Running(path, id(module), backward != -1))
+        noted = bool(here.stack) and here.stack[-1].noted
+        if self.models is not None and not noted and backward == -1 and self.models.has_config(module):
+            noted = True
+            with self._lock:
+                self.models.note(module, args, path)
+        here.stack.append(_Running(path, id(module), backward != -1, noted))
         here.current = path
         self._note_owner(here)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_flopguard.budgets.draft import Draft
-from pytest_flopguard.budgets.limits import Terms, read_limits, read_severity
+from pytest_flopguard.budgets.limits import FORMULA, Terms, read_formula, read_limits, read_severity
 from pytest_flopguard.budgets.marker_origin import MARKER, MarkerOrigin
 from pytest_flopguard.budgets.tolerances import Tolerances, read_quantity, read_tolerances
 from pytest_flopguard.core.errors import Problem
-from pytest_flopguard.core.expectation import Expectation, Origin, Quantity
+from pytest_flopguard.core.expectation import Expectation, Origin, Quantity, Source
 
 Rank = Literal["marker", "exact", "glob", "default"]
 
@@ -29,9 +29,9 @@ class Budget:
     expectations: tuple[Expectation, ...]
     origin: Origin
 
-    def of(self, quantity: Quantity) -> tuple[Expectation, ...]:
+    def of(self, quantity: Quantity, source: Source = "budget") -> tuple[Expectation, ...]:
         """Return the limits for one quantity: several where they are keyed by device."""
-        return tuple(each for each in self.expectations if each.quantity == quantity)
+        return tuple(each for each in self.expectations if (each.quantity, each.source) == (quantity, source))
 
 
 def read_budgets(draft: Draft, tables: object, tolerances: Tolerances) -> tuple[Budget, ...]:
@@ -54,6 +54,7 @@ def read_budget(draft: Draft, table: object, pattern: str, rank: Rank, tolerance
     if not isinstance(table, Mapping):
         draft.complain_value((), table, "a table of limits")
     elif limits := [str(key) for key in table if key not in ("tolerance", "severity")]:
+        formula = limits.pop(limits.index(FORMULA)) if FORMULA in limits else None
         quantities = {key: quantity for key in limits if (quantity := read_quantity(draft, (key,)))}
         own: Tolerances = {}
         severity = Terms().severity
@@ -61,6 +62,8 @@ def read_budget(draft: Draft, table: object, pattern: str, rank: Rank, tolerance
             severity = read_severity(draft, ("severity",), table["severity"], otherwise=severity)
         if "tolerance" in table:
             own = read_tolerances(draft, ("tolerance",), table["tolerance"], tuple(quantities.values()))
+        if formula is not None:
+            found += read_formula(draft, table[formula], severity)
         for key, quantity in quantities.items():
             tolerance = own.get(quantity, tolerances.get(quantity, 0))
             found += read_limits(draft, quantity, table[key], Terms(tolerance=tolerance, severity=severity))

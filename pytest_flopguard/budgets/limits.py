@@ -12,6 +12,7 @@ from pytest_flopguard.core.expectation import SEVERITIES, UNITS, Expectation, Qu
 from pytest_flopguard.core.units import AmountError, parse_amount, parse_tolerance
 
 MEMORY: tuple[Quantity, ...] = ("peak_memory", "memory_growth")
+FORMULA = "formula"
 KEYS = ("limit", "at_least", "tolerance", "severity")
 DEVICES = ("cpu", "cuda", "sim", "meta", "fake", "mps", "xpu")
 
@@ -41,6 +42,15 @@ def read_limits(draft: Draft, quantity: Quantity, value: object, terms: Terms) -
         for device in _read_devices(draft, (*path, str(keys)), devices):
             found.extend(_read_limit(draft, (*path, str(keys)), quantity, inner, terms, device))
     return tuple(found)
+
+
+def read_formula(draft: Draft, value: object, severity: Severity) -> tuple[Expectation, ...]:
+    """Read ``"auto"``: the closed form of the models that will have run; anything else goes to the draft."""
+    if value != "auto":
+        draft.complain_value((FORMULA,), value, "'auto'; a closed form of your own is stated by flopguard.expect")
+        return ()
+    origin = draft.locate((FORMULA,))
+    return (Expectation(quantity="flops", origin=origin, severity=severity, source="formula", derive="auto"),)
 
 
 def read_severity(draft: Draft, path: KeyPath, value: object, otherwise: Severity) -> Severity:

@@ -10,7 +10,10 @@ from functools import cache, lru_cache
 
 from pytest_flopguard.budgets.declared import Budget
 from pytest_flopguard.budgets.tolerances import QUANTITIES
-from pytest_flopguard.core.expectation import Expectation, Quantity
+from pytest_flopguard.core.expectation import Expectation, Quantity, Source
+
+_LIMIT: Source = "budget"
+_FORMULA: Source = "formula"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +58,16 @@ def resolve(nodeid: str, markers: Sequence[Budget], declared: Sequence[Budget]) 
     placed = [(_distance(nodeid, each, at), each) for at, each in enumerate(declared) if covers(each, nodeid)]
     closest = [*markers, *(each for _, each in sorted(placed, key=lambda pair: pair[0]))]
     choices: list[Choice] = []
-    for quantity in QUANTITIES:
-        candidates = [each for each in closest if each.of(quantity)]
+    # A closed form is no limit: it holds beside the one that a closer budget sets.
+    for quantity, source in (*((each, _LIMIT) for each in QUANTITIES), ("flops", _FORMULA)):
+        candidates = [each for each in closest if each.of(quantity, source)]
         if candidates:
             winner = candidates[0]
             losers = tuple(
-                Loser(budget=each, expectations=each.of(quantity), reason=_reason(winner, each))
+                Loser(budget=each, expectations=each.of(quantity, source), reason=_reason(winner, each))
                 for each in candidates[1:]
             )
-            chosen = winner.of(quantity)
+            chosen = winner.of(quantity, source)
             choices.append(Choice(quantity=quantity, winner=winner, expectations=chosen, losers=losers))
     return Resolution(nodeid=nodeid, choices=tuple(choices))
 

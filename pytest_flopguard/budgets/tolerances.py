@@ -21,7 +21,9 @@ def read_quantity(draft: Draft, path: KeyPath) -> Quantity | None:
     for each in QUANTITIES:
         if draft.spelled(each) == path[-1]:
             return each
-    draft.complain("unknown-quantity", path, name=path[-1], hint=nearest(path[-1], map(draft.spelled, QUANTITIES)))
+    draft.complain(
+        "unknown-quantity", path, name=path[-1], hint=nearest(path[-1], [*map(draft.spelled, QUANTITIES), "formula"])
+    )
     return None
 
 

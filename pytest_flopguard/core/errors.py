@@ -16,6 +16,8 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "unknown-op": "{quantity}: at least {at_least}, not exactly known; {count} without a FLOP formula ran",
         "not-measured": "{quantity}: not measured, {reason}",
         "device-absent": "{quantity}: the limit is for {keys} only, and this run measured {devices}{reason}",
+        "formula-differs": "{quantity}: {observed} counted, and the closed form says {expected}, {excess} {direction}",
+        "no-model": "no model with a config ran, so there is no closed form to hold the count to",
         "cross-check": "{quantity}: {engine} counts {observed}, {other} counts {expected}",
         # Settings, budgets and marker arguments.
         "bad-toml": "not valid TOML: {reason}",
@@ -52,6 +54,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def message(code: str, **values: object) -> str:
     """Render the message of a code and append the code itself: ``text [code]``."""
     return f"{MESSAGES[code].format(**values)} [{code}]"
+
+
+def code_of(error: Exception) -> tuple[str, str]:
+    """Return the code of an error that ``message`` wrote, and its text without it."""
+    text, _, code = str(error).rpartition(" [")
+    return code.removesuffix("]"), text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

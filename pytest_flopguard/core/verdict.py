@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_flopguard.core.expectation import Expectation, Quantity, matches_device
+from pytest_flopguard.core.expectation import Expectation, Quantity, Source, matches_device, phase_of
 from pytest_flopguard.core.measurement import FlopTally, Measurement, MemoryPeak
 
 Status = Literal["met", "broken", "undecided"]
 _MEMORY: tuple[Quantity, ...] = ("peak_memory", "memory_growth")
+# What must be equal differs, whichever way.
+_DIFFERENCES: Mapping[Source, str] = {"cross-check": "cross-check", "formula": "formula-differs"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,8 @@ def judge(measurement: Measurement, expectations: Iterable[Expectation]) -> tupl
 
 def _judge_one(measurement: Measurement, expectation: Expectation) -> Finding:
     quantity = expectation.quantity
+    if expectation.derive:
+        return _not_measured(expectation, "its closed form was not derived")
     if quantity in ("parameters", "parameter_bytes"):
         if measurement.parameters is None:
             return _not_measured(expectation, measurement.unavailable.get("parameters", "no nn.Module ran"))
@@ -78,12 +82,10 @@ def _judge_one(measurement: Measurement, expectation: Expectation) -> Finding:
 
 def _flops(tally: FlopTally, quantity: Quantity) -> tuple[int | None, int]:
     """Return the exact FLOPs of a quantity (None if an unknown op hides them) and a lower bound."""
-    if quantity == "flops":
+    phase = phase_of(quantity)
+    if phase is None:
         return tally.total, tally.at_least
-    phase = quantity.removesuffix("_flops")
-    known = sum(each.flops or 0 for each in tally.counts if each.phase == phase)
-    hidden = any(each.phase == phase for each in tally.unknown_ops)
-    return (None if hidden else known), known
+    return tally.in_phase(phase), tally.at_least_in(phase)
 
 
 def _judge_memory(measurement: Measurement, quantity: Quantity, limits: Sequence[Expectation]) -> Iterator[Finding]:
@@ -124,8 +126,8 @@ def _compare(expectation: Expectation, observed: int, device: str | None = None)
         code = "under-budget"
     else:
         status, code = "met", "within-budget"
-    if status == "broken" and expectation.source == "cross-check":
-        code = "cross-check"
+    if status == "broken" and expectation.source in _DIFFERENCES:
+        code = _DIFFERENCES[expectation.source]
     return Finding(expectation=expectation, observed=observed, status=status, code=code, device=device)
 
 

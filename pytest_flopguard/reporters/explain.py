@@ -96,6 +96,8 @@ def render(resolution: Resolution) -> str:
 
 def limit_words(expectation: Expectation) -> str:
     """Tell an interval in words: ``at most 1.2 GiB on cpu, warns``."""
+    if expectation.derive:
+        return "exactly the closed form of the models that run" + (", warns" if expectation.severity == "warn" else "")
     low, high, unit = expectation.low, expectation.high, expectation.unit
     ends = [f"{word} {format_amount(value, unit)}" for word, value in _ends(low, high) if value is not None]
     device = f" on {expectation.device}" if expectation.device else ""

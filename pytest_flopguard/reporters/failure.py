@@ -12,6 +12,7 @@ from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.reporters.amounts import exact, percent, quantity_name
 from pytest_flopguard.reporters.details import details
 from pytest_flopguard.reporters.finding_text import bound, place, sentence, tightest_first
+from pytest_flopguard.reporters.formula_table import formula_lines
 from pytest_flopguard.reporters.module_costs import folded, module_costs
 from pytest_flopguard.reporters.unknown_ops import unknown_op_lines
 from pytest_flopguard.reporters.ways_out import ways_out
@@ -32,6 +33,9 @@ def render(record: Record, *, verbosity: int) -> str:
     if verbosity < 0:
         return "; ".join(f"{_told(record, each)} {place(each)}" for each in _once(failing))
     blocks = [list(_head(record, each)) for each in _once(failing)]
+    if seen.flops is not None:
+        differing = [each.expectation for each in failing if each.code == "formula-differs" and each.expectation.parts]
+        blocks.extend(list(formula_lines(each, seen.flops)) for each in differing)
     if seen.flops is not None and any(_is_broken(each, Unit.FLOP) for each in failing):
         blocks.append(list(_modules(seen.flops, failing)))
     for peak in seen.memory:
@@ -76,9 +80,9 @@ def _head(record: Record, finding: Finding) -> Iterator[str]:
     if finding.observed is not None and finding.status == "broken":
         rows.append(("measured", finding.observed))
     if value is not None and wanted.source != "setting":
-        rows.append(("limit", value))
+        rows.append(("formula" if wanted.source == "formula" else "limit", value))
     if len(rows) == 2:
-        rows.append(("under by" if finding.code == "under-budget" else "over by", abs(rows[0][1] - rows[1][1])))
+        rows.append(("under by" if rows[0][1] < rows[1][1] else "over by", abs(rows[0][1] - rows[1][1])))
     width = max((len(exact(amount, wanted.unit)) for _, amount in rows), default=0)
     yield from (f"  {name:<8}  {exact(amount, wanted.unit):>{width}}" for name, amount in rows)
     word = "setting" if wanted.source == "setting" else "written"

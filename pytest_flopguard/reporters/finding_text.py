@@ -12,7 +12,9 @@ from pytest_flopguard.core.units import format_amount
 from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.reporters.amounts import exact, percent, quantity_name, used
 
-_BROKEN = {"over-budget": "OVER", "under-budget": "UNDER", "cross-check": "DIFFERS"}
+_BROKEN = {"over-budget": "OVER", "under-budget": "UNDER", "cross-check": "DIFFERS", "formula-differs": "DIFFERS"}
+# Why there is no closed form: the reason is the whole story.
+_WITHOUT_FORM = ("no-model", "unknown-architecture", "bad-config", "bad-size")
 # What the limit column leaves out: the unit tells these two apart already.
 _PLAIN = ("flops", "peak_memory")
 
@@ -55,6 +57,8 @@ def bound(finding: Finding) -> int | None:
 def limit_text(finding: Finding) -> str:
     """Render the limit with its quantity where the unit does not tell it: ``9 GFLOP``, ``growth 1.2 GiB``."""
     wanted, value = finding.expectation, bound(finding)
+    if value is None and wanted.source == "formula":
+        return "formula"
     name = "" if wanted.quantity in _PLAIN else quantity_name(wanted.quantity).removesuffix(" FLOPs") + " "
     amount = "-" if value is None else format_amount(value, wanted.unit)
     sign = "= " if wanted.low == wanted.high else ">= " if value == wanted.low else ""
@@ -84,10 +88,14 @@ def sentence(finding: Finding, measurement: Measurement) -> str:
         seen = ", ".join(each.device for each in measurement.memory) or "no device"
         reason = f" ({finding.reason})" if finding.reason else ""
         return message(finding.code, quantity=subject, keys=wanted.device, devices=seen, reason=reason)
+    if finding.code in _WITHOUT_FORM:
+        return f"{subject}: {finding.reason} [{finding.code}]"
     if finding.observed is None or value is None:
         return message("not-measured", quantity=subject, reason=finding.reason or "nothing was observed")
     if finding.code == "cross-check":
         return _disagreement(finding, measurement, finding.observed, value)
+    if finding.code == "formula-differs":
+        return _difference(finding, subject, finding.observed, value)
     least = "at least " if is_lower_bound(finding, measurement) else ""
     excess = abs(finding.observed - value)
     return message(
@@ -123,6 +131,18 @@ def _unknown(finding: Finding, measurement: Measurement) -> str:
         count=f"{len(names)} op{'s' if len(names) != 1 else ''}",
         quantity=quantity_name(quantity if phase else "flops"),
         at_least=format_amount(known, finding.expectation.unit.FLOP),
+    )
+
+
+def _difference(finding: Finding, subject: str, observed: int, expected: int) -> str:
+    unit, excess = finding.expectation.unit, abs(observed - expected)
+    return message(
+        finding.code,
+        quantity=subject,
+        observed=exact(observed, unit),
+        expected=exact(expected, unit),
+        excess=exact(excess, unit) + (f" ({percent(excess, expected)})" if expected else ""),
+        direction="more" if observed > expected else "less",
     )
 
 

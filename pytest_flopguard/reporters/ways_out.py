@@ -26,12 +26,20 @@ def ways_out(finding: Finding, measurement: Measurement) -> Iterator[str]:
     if finding.code == "unknown-op":
         # The lines to paste, which stand above, are the way out.
         return
+    if finding.code in ("unknown-architecture", "bad-config", "bad-size"):
+        yield f"state   the closed form yourself, by flopguard.expect, in place of {origin}"
+        yield f'limit   what it may cost, by flops = "..." in place of {origin}'
+        return
     if finding.status == "undecided" or finding.observed is None:
         yield f"decide  {name}: make the run measure it, or take the limit at {origin} away"
         return
     if finding.code == "cross-check":
         yield "fix     find the engine that is wrong: compare the modules above with a count by hand"
         yield f"accept  stop the comparison: cross-check is set at {origin}"
+        return
+    if finding.code == "formula-differs":
+        yield "fix     find the term that differs above: the model does other work than its config says"
+        yield "state   the closed form that is right, by flopguard.expect, where the model is meant to be so"
         return
     under = finding.code == "under-budget"
     yield f"fix     {'find what is missing' if under else _CURES[finding.expectation.unit]}"

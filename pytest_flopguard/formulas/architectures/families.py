@@ -22,24 +22,34 @@ Sizes = DecoderSizes | EncoderSizes | EncoderDecoderSizes | VisionSizes | Whispe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """One model type of transformers: ``read`` turns its config into sizes, ``modules`` names paths by term."""
+    """One model type of transformers: ``read`` turns its config into sizes, ``modules`` names paths by term.
+
+    ``last_product`` are the terms whose last matrix ends a block: nothing after it needs its result in backward.
+    ``frozen`` is a regular expression of parameters that want no gradient and meet no product.
+    """
 
     model_type: str
     read: Callable[[Fields], Sizes]
     modules: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    last_product: tuple[str, ...] = ("mlp",)
+    frozen: str = "^$"
+
+
+# A layer may be replaced by one with layers of its own, as adapters do.
+_WITHIN = r"(\..*)?$"
 
 
 def _paths(attention: str, projections: str, out: str, mlp: str, **more: str) -> Mapping[str, str]:
     inside = rf"\.{attention}"
     return MappingProxyType(
         {
-            "qkv": rf"{inside}\.({projections})$",
+            "qkv": rf"{inside}\.({projections}){_WITHIN}",
             "attention_scores": rf"{inside}$",
             "attention_values": rf"{inside}$",
-            "out": rf"{inside}\.{out}$",
-            "mlp": rf"\.({mlp})$",
-            "lm_head": r"\.(lm_head|embed_out)$",
-            "classifier": r"\.(score|classifier|qa_outputs)$",
+            "out": rf"{inside}\.{out}{_WITHIN}",
+            "mlp": rf"\.({mlp}){_WITHIN}",
+            "lm_head": rf"\.(lm_head|embed_out){_WITHIN}",
+            "classifier": rf"\.(score|classifier|qa_outputs){_WITHIN}",
             **more,
         }
     )
@@ -119,22 +129,26 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         each.model_type: each
         for each in (
-            Family(model_type="bert", read=others.bert, modules=_BERT),
+            Family(model_type="bert", last_product=(), read=others.bert, modules=_BERT),
             Family(
                 model_type="bloom",
                 read=gpts.bloom,
                 modules=_paths("self_attention", "query_key_value", "dense", _FUSED),
             ),
-            Family(model_type="deepseek_v2", read=decoders.deepseek, modules=_LATENT),
-            Family(model_type="deepseek_v3", read=decoders.deepseek, modules=_LATENT),
+            Family(
+                model_type="deepseek_v2", last_product=("mlp", "shared_expert"), read=decoders.deepseek, modules=_LATENT
+            ),
+            Family(
+                model_type="deepseek_v3", last_product=("mlp", "shared_expert"), read=decoders.deepseek, modules=_LATENT
+            ),
             Family(
                 model_type="falcon",
                 read=gpts.falcon,
                 modules=_paths("self_attention", "query_key_value", "dense", _FUSED),
             ),
             Family(model_type="gemma", read=decoders.gemma, modules=_LLAMA),
-            Family(model_type="gemma2", read=decoders.gemma2, modules=_LLAMA),
-            Family(model_type="gemma3_text", read=decoders.gemma3, modules=_LLAMA),
+            Family(model_type="gemma2", last_product=(), read=decoders.gemma2, modules=_LLAMA),
+            Family(model_type="gemma3_text", last_product=(), read=decoders.gemma3, modules=_LLAMA),
             Family(model_type="gpt2", read=gpts.gpt2, modules=_GPT2),
             Family(model_type="gpt_bigcode", read=gpts.gpt_bigcode, modules=_GPT2),
             Family(
@@ -156,9 +170,15 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 read=gpts.starcoder2,
                 modules=_paths("self_attn", "[qkv]_proj", "o_proj", r"mlp\.c_(fc|proj)"),
             ),
-            Family(model_type="t5", read=others.t5, modules=_T5),
+            Family(model_type="t5", last_product=("mlp", "encoder_mlp"), read=others.t5, modules=_T5),
             Family(model_type="vit", read=others.vit, modules=_VIT),
-            Family(model_type="whisper", read=others.whisper, modules=_WHISPER),
+            Family(
+                model_type="whisper",
+                read=others.whisper,
+                modules=_WHISPER,
+                last_product=("mlp", "encoder_mlp"),
+                frozen=r"embed_positions",
+            ),
         )
     }
 )
