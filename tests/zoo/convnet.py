@@ -22,28 +22,26 @@ class Residual(nn.Module):
 
 
 def built(layers: Sequence[Any], channels: int, size: tuple[int, ...]) -> tuple[nn.Sequential, int, tuple[int, ...]]:
-    """The modules, and what comes out of them, as torch says on meta tensors."""
+    """The modules on the meta device, and what comes out of them, as torch says."""
     dims = len(size)
     conv, pool, pool_to = (
         getattr(nn, f"{name}{dims}d") if dims else None for name in ("Conv", "MaxPool", "AdaptiveAvgPool")
     )
     modules: list[nn.Module] = []
-    for layer in layers:
-        kind = type(layer).__name__
-        if kind == "Conv":
-            module = nn.Sequential(
-                conv(channels, layer.outputs, layer.kernel, layer.stride, layer.padding, groups=layer.groups), nn.ReLU()
-            )
-        elif kind == "Pool":
-            module = pool(layer.kernel, layer.stride, layer.padding)
-        elif kind == "PoolTo":
-            module = pool_to(layer.size)
-        elif kind == "Dense":
-            module = nn.Sequential(nn.Flatten(), nn.Linear(channels * prod(size), layer.outputs))
-        else:
-            module = Residual(*(built(each, channels, size)[0] for each in (layer.branch, layer.shortcut)))
-        modules.append(module)
-        with torch.device("meta"), torch.no_grad():
-            out = module.to("meta")(torch.empty(1, channels, *size)).shape
-        channels, size = out[1], tuple(out[2:])
-    return nn.Sequential(*modules), channels, size
+    with torch.device("meta"), torch.no_grad():
+        for layer in layers:
+            kind = type(layer).__name__
+            if kind == "Conv":
+                sizes = (channels, layer.outputs, layer.kernel, layer.stride, layer.padding)
+                module = nn.Sequential(conv(*sizes, groups=layer.groups), nn.ReLU())
+            elif kind == "Pool":
+                module = pool(layer.kernel, layer.stride, layer.padding)
+            elif kind == "PoolTo":
+                module = pool_to(layer.size)
+            elif kind == "Dense":
+                module = nn.Sequential(nn.Flatten(), nn.Linear(channels * prod(size), layer.outputs))
+            else:
+                module = Residual(*(built(each, channels, size)[0] for each in (layer.branch, layer.shortcut)))
+            modules.append(module)
+            _, channels, *size = module(torch.empty(1, channels, *size)).shape
+    return nn.Sequential(*modules), channels, tuple(size)

@@ -97,17 +97,21 @@ LAYERS = {
 }
 
 
+def reformer_model(n: int, layers: list[str], buckets, chunk: int, hashes: int, inner: int) -> ReformerModel:
+    config = ReformerConfig(
+        hidden_size=D, num_attention_heads=H, attention_head_size=D // H, feed_forward_size=inner, vocab_size=50,
+        attn_layers=layers, num_hashes=hashes, num_buckets=buckets, lsh_attn_chunk_length=chunk,
+        local_attn_chunk_length=chunk, max_position_embeddings=n, axial_pos_embds=False, is_decoder=True,
+        hidden_dropout_prob=0.0, lsh_attention_probs_dropout_prob=0.0, local_attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    return ReformerModel(config).train()
+
+
 @pytest.mark.parametrize("buckets", [6, [4, 8]])
 @pytest.mark.parametrize("layers", LAYERS)
 def test_reformer_of_transformers(costs, layers, buckets):
     n, chunk, hashes, inner = 64, 8, 3, 48
-    config = ReformerConfig(
-        hidden_size=D, num_attention_heads=H, attention_head_size=D // H, feed_forward_size=inner, vocab_size=50,
-        attn_layers=LAYERS[layers], num_hashes=hashes, num_buckets=buckets, lsh_attn_chunk_length=chunk,
-        local_attn_chunk_length=chunk, max_position_embeddings=n, axial_pos_embds=False, is_decoder=True,
-        hidden_dropout_prob=0.0, lsh_attention_probs_dropout_prob=0.0, local_attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
-    model = ReformerModel(config).train()
+    model = reformer_model(n, LAYERS[layers], buckets, chunk, hashes, inner)
     with DispatchFlops(costs) as engine:
         mark = engine.begin()
         model(torch.randint(4, 50, (B, n)), use_cache=False).last_hidden_state.sum().backward()
@@ -148,18 +152,25 @@ def test_growth(measured, tokens, slope):
     assert slope(LENGTHS, sorted_only) == pytest.approx(2, abs=1e-9)
 
 
-def test_growth_of_hashing(slope):
-    # With n/16 buckets (twice the chunks, as the paper has it) hashing is quadratic; factorised in two it is n^1.5.
-    def hashed(buckets) -> list[int]:
-        return [reformer(seq=n, width=D, chunk=32, hashes=1, buckets=buckets(n)).by_name()["hash"] for n in LENGTHS]
+def test_growth_of_reformer(measured, slope):
+    inner = 8
 
-    lengths, attended = (1024, 4096, 16384), []
-    for n in lengths:
-        found = reformer(seq=n, width=D, chunk=32, hashes=1, buckets=n // 16).by_name()
-        attended.append(found["scores"] + found["values"])
-    assert slope(lengths, attended) == pytest.approx(1, abs=1e-9)
-    assert slope(LENGTHS, hashed(lambda n: n // 16)) == pytest.approx(2, abs=1e-9)
-    assert slope(LENGTHS, hashed(lambda n: 2 * math.isqrt(n // 16))) == pytest.approx(1.5, abs=1e-9)
+    def mixing(n: int, buckets) -> int:
+        """FLOPs of hashing and attention in one layer."""
+        model = reformer_model(n, ["lsh"], buckets, 16, 1, inner)
+        run = measured(lambda x: model(x, use_cache=False), torch.randint(4, 50, (B, n)), backward=False)
+        return run.forward - projections(batch=B, seq=n, width=D, number=3).forward - 4 * B * n * D * inner
+
+    def hashing(n: int, buckets) -> int:
+        # With 8 buckets the hash is a product with 4 directions.
+        return mixing(n, buckets) - (mixing(n, 8) - 2 * B * n * D * 4)
+
+    lengths = (128, 512, 2048)
+    assert slope(lengths, [mixing(n, 8) for n in lengths]) == pytest.approx(1, abs=1e-9)
+    # n/8 buckets, twice the chunks as the paper has it: hashing alone is quadratic. In two factors it is n^1.5.
+    assert slope(lengths, [hashing(n, n // 8) for n in lengths]) == pytest.approx(2, abs=1e-9)
+    factored = [hashing(n, [math.isqrt(n // 8)] * 2) for n in lengths]
+    assert slope(lengths, factored) == pytest.approx(1.5, abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,16 @@ def test_rwkv_of_transformers(measured, inner):
         assert parameters == sum(each.numel() for each in model.parameters())
 
 
+def test_rwkv_7b(measured):
+    # The 7B of table 2 below, four tokens: 4 * 1.437e10.
+    config = RwkvConfig(vocab_size=50277, context_length=16, hidden_size=4096, num_hidden_layers=32, use_cache=False)
+    with torch.device("meta"):
+        model, text = RwkvForCausalLM(config).train(), torch.zeros(1, 4, dtype=torch.long)
+    assert sum(each.numel() for each in model.parameters()) == 7_392_649_216
+    assert measured(lambda x: model(x).logits, text) == (57_482_051_584, 2 * 57_482_051_584)
+    assert rwkv(seq=4, layers=32, width=4096, vocabulary=50277).forward == 57_482_051_584
+
+
 @pytest.mark.parametrize("before", [1, 5, 12])
 def test_a_new_token_of_rwkv_costs_the_same_after_any_text(measured, before):
     model = RwkvForCausalLM(RwkvConfig(vocab_size=50, context_length=16, hidden_size=D, num_hidden_layers=3)).eval()

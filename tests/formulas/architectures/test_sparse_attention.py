@@ -119,15 +119,28 @@ def encoder_linear(length: int, width: int, inner: int) -> int:
     return 2 * B * length * (4 * width * width + 2 * width * inner)
 
 
-@pytest.mark.parametrize("global_tokens", [0, 1, 3])
-def test_longformer_of_transformers(measured, global_tokens):
-    layers, n, w = 2, 64, 8
+def longformer_model(layers: int, n: int, w: int) -> LongformerModel:
     config = LongformerConfig(
         hidden_size=D, num_hidden_layers=layers, num_attention_heads=H, intermediate_size=64, vocab_size=50,
         attention_window=2 * w, max_position_embeddings=n + 2, hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )  # fmt: skip
-    model = LongformerModel(config, add_pooling_layer=False)
+    return LongformerModel(config, add_pooling_layer=False)
+
+
+def bigbird_model(layers: int, n: int, block: int, random_blocks: int) -> BigBirdModel:
+    config = BigBirdConfig(
+        hidden_size=D, num_hidden_layers=layers, num_attention_heads=H, intermediate_size=64, vocab_size=70,
+        block_size=block, num_random_blocks=random_blocks, max_position_embeddings=n, hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    return BigBirdModel(config, add_pooling_layer=False)
+
+
+@pytest.mark.parametrize("global_tokens", [0, 1, 3])
+def test_longformer_of_transformers(measured, global_tokens):
+    layers, n, w = 2, 64, 8
+    model = longformer_model(layers, n, w)
     marked = torch.zeros(B, n, dtype=torch.long)
     marked[:, :global_tokens] = 1
     mixer = layers * longformer(batch=B, seq=n, width=D, window=w, global_tokens=global_tokens)
@@ -141,17 +154,12 @@ def test_longformer_of_transformers(measured, global_tokens):
 @pytest.mark.parametrize("length", [40, 44, 64])
 def test_bigbird_of_transformers(measured, length):
     layers, block, random_blocks = 2, 4, 3
-    config = BigBirdConfig(
-        hidden_size=D, num_hidden_layers=layers, num_attention_heads=H, intermediate_size=64, vocab_size=70,
-        block_size=block, num_random_blocks=random_blocks, max_position_embeddings=64, hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
     # (5 + 2*3) * 4 = 44: up to there, transformers computes every score.
     mixer = layers * bigbird(batch=B, seq=length, width=D, block=block, random_blocks=random_blocks)
     full = layers * softmax(batch=B, seq=length, width=D)
     assert (mixer.forward == full.forward) == (length <= 44)
     forward = layers * encoder_linear(length, D, 64) + mixer.forward
-    model = BigBirdModel(config, add_pooling_layer=False)
+    model = bigbird_model(layers, 64, block, random_blocks)
     assert measured(model, torch.randint(4, 50, (B, length))) == (forward, 2 * forward)
 
 
@@ -178,13 +186,19 @@ def test_growth(measured, tokens, slope):
     assert fitted(lambda n: LinformerAttention(D, H, n, 16)) == pytest.approx(1, abs=1e-9)
 
 
-def test_growth_of_windows(slope):
+def test_growth_of_transformers_models(measured, slope):
     # Both lose something at the ends only, less and less of the whole: the slope comes to 1 from above.
-    lengths = (4096, 8192, 16384)
-    chunked = [longformer(seq=n, width=D, window=32).forward for n in lengths]
-    assert slope(lengths, chunked) == pytest.approx(1, abs=0.01)
-    blocks = [bigbird(seq=n, width=D, block=16, random_blocks=3).forward for n in lengths]
-    assert slope(lengths, blocks) == pytest.approx(1, abs=0.01)
+    lengths = (512, 1024, 2048)
+
+    def fitted(build) -> float:
+        counts = [
+            measured(build(n), torch.randint(4, 50, (B, n)), backward=False).forward - encoder_linear(n, D, 64)
+            for n in lengths
+        ]
+        return slope(lengths, counts)
+
+    assert fitted(lambda n: longformer_model(1, n, 8)) == pytest.approx(1, abs=0.01)
+    assert fitted(lambda n: bigbird_model(1, n, 4, 3)) == pytest.approx(1, abs=0.01)
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 64))
