@@ -5,6 +5,7 @@ Dense attention, full recomputation. l layers, h width, V vocabulary, s sequence
 
 from __future__ import annotations
 
+from pytest_flopguard.formulas.rates import above_zero
 from pytest_flopguard.formulas.sizes import positive
 
 
@@ -30,4 +31,4 @@ def iteration_flops(*, layers: int, width: int, vocabulary: int, sequence: int, 
 def training_seconds(*, parameters: int, tokens: int, gpus: int, achieved: float) -> float:
     """8*T*P / (n*X): seconds for T tokens at X FLOP/s on each of n GPUs; equation 4. A float."""
     work = 8 * positive("tokens", tokens) * positive("parameters", parameters)
-    return work / (positive("GPUs", gpus) * achieved)
+    return work / (positive("GPUs", gpus) * above_zero("achieved FLOP/s", achieved))

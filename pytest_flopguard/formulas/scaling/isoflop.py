@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import exp, log
 
 from pytest_flopguard.core.errors import SizeError, message
+from pytest_flopguard.formulas.rates import above_zero
 from pytest_flopguard.formulas.scaling.parametric_loss import FLOPS_PER_PARAMETER_AND_TOKEN, Fit, fit
 from pytest_flopguard.formulas.sizes import positive
 
@@ -50,7 +51,8 @@ def isoflop_slice(
 ) -> tuple[Point, ...]:
     """Points of equal compute at sizes evenly spaced in log N, from the optimum / span to the optimum * span."""
     middle, number = best(compute, by=by).parameters, positive("points", points)
-    steps = [log(span) * (2 * step / (number - 1) - 1) if number > 1 else 0.0 for step in range(number)]
+    width = log(above_zero("span", span))
+    steps = [width * (2 * step / (number - 1) - 1) if number > 1 else 0.0 for step in range(number)]
     return tuple(point(compute, max(1, round(middle * exp(step))), by=by) for step in steps)
 
 

@@ -5,31 +5,16 @@ Peaks are per GPU in FLOP/s, dense unless the caller says otherwise (``hardware.
 
 from __future__ import annotations
 
-from math import isfinite
-
-from pytest_flopguard.core.errors import SizeError, message
+from pytest_flopguard.formulas.rates import above_zero, share
 from pytest_flopguard.formulas.sizes import positive, whole
 
 SECONDS_PER_HOUR = 3600
 SECONDS_PER_DAY = 24 * SECONDS_PER_HOUR
 
 
-def _rate(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value <= 0:
-        raise SizeError(message("bad-size", name=name, value=value, rule="a number above 0"))
-    return value
-
-
-def _share(name: str, value: object) -> float:
-    share = _rate(name, value)
-    if share > 1:
-        raise SizeError(message("bad-size", name=name, value=value, rule="a share of the peak, at most 1"))
-    return share
-
-
 def training_seconds(compute: int, *, gpus: int, peak: int, mfu: float) -> float:
     """C / (GPUs * peak * MFU) seconds."""
-    rate = positive("GPUs", gpus) * positive("peak (FLOP/s)", peak) * _share("MFU", mfu)
+    rate = positive("GPUs", gpus) * positive("peak (FLOP/s)", peak) * share("MFU", mfu)
     return whole("compute", compute) / rate
 
 
@@ -55,16 +40,16 @@ def utilization(flops: int, *, seconds: float, gpus: int, peak: int) -> float:
     More than 1 is not refused: it tells that a number that went in is wrong. Chowdhery et al. 2022 (arXiv 2204.02311),
     appendix B.
     """
-    available = _rate("seconds", seconds) * positive("GPUs", gpus) * positive("peak (FLOP/s)", peak)
+    available = above_zero("seconds", seconds) * positive("GPUs", gpus) * positive("peak (FLOP/s)", peak)
     return whole("FLOPs", flops) / available
 
 
 def utilization_from_rate(flops_per_token: int, *, tokens_per_second: float, gpus: int, peak: int) -> float:
     """MFU from observed throughput: tokens/s * FLOPs per token / (GPUs * peak)."""
-    seconds_per_token = 1 / _rate("tokens per second", tokens_per_second)
+    seconds_per_token = 1 / above_zero("tokens per second", tokens_per_second)
     return utilization(flops_per_token, seconds=seconds_per_token, gpus=gpus, peak=peak)
 
 
 def utilization_from_gpu_hours(compute: int, *, hours: float, peak: int) -> float:
     """MFU from GPU-hours of a whole run: C / (hours * 3600 * peak)."""
-    return utilization(compute, seconds=_rate("GPU-hours", hours) * SECONDS_PER_HOUR, gpus=1, peak=peak)
+    return utilization(compute, seconds=above_zero("GPU-hours", hours) * SECONDS_PER_HOUR, gpus=1, peak=peak)

@@ -307,6 +307,11 @@ ZERO: list[tuple[object, Mapping[str, int], str]] = [
 ]
 
 
+def test_a_rate_of_zero_is_an_error() -> None:
+    with pytest.raises(SizeError, match=r"achieved FLOP/s = 0\.0: expected a number above 0"):
+        narayanan.training_seconds(parameters=1, tokens=1, gpus=1, achieved=0.0)
+
+
 @pytest.mark.parametrize(("form", "sizes", "told"), ZERO)
 def test_bad_sizes(form: object, sizes: Mapping[str, int], told: str) -> None:
     assert callable(form)
