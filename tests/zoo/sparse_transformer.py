@@ -1,6 +1,6 @@
 """Sparse Transformer's two patterns, masked over a full score matrix and gathered in blocks.
 
-Child et al. 2019, Generating Long Sequences with Sparse Transformers, arXiv 1904.10509, section 4.2. One softmax over
+Child et al. 2019, Generating Long Sequences with Sparse Transformers, arXiv 1904.10509, section 4.3. One softmax over
 both parts of a pattern (merged heads).
 """
 

@@ -44,23 +44,24 @@ def lightning(*, batch: int = 1, seq: int, width: int, heads: int, chunk: int, f
 def decode_step(*, batch: int = 1, width: int, heads: int, features: int = 1) -> Breakdown:
     """One new token of any linear attention: the state is read, 2*f*B*d*d/h, however long the text is.
 
-    The update is an outer product that is added, elementwise. Source: Qin et al. 2023 (arXiv 2307.14995), section 3.5.
+    The update is an outer product that is added, elementwise.
+    Source: Qin et al. 2023 (arXiv 2307.14995), on robust inference.
     """
     B, f = sizes(batch=batch, features=features)
     divided("width", width, "heads", heads)
     d, h = width, heads
     terms = (Term(name="state_read", equation="2*B*f*d*d//h", each=2 * B * f * d * d // h),)
-    return breakdown("linear attention, one token", "Qin et al. 2023, section 3.5", terms, B=B, d=d, h=h, f=f)
+    return breakdown("linear attention, one token", "Qin et al. 2023 (arXiv 2307.14995)", terms, B=B, d=d, h=h, f=f)
 
 
 def gated_units(*, batch: int = 1, seq: int, width: int, inner: int) -> Breakdown:
     """TransNormerLLM's channel mixer (SGLU): (x V * x U) O, no activation, 6*B*n*d*inner.
 
-    Source: Qin et al. 2023 (arXiv 2307.14995), equation 9.
+    Source: Qin et al. 2023 (arXiv 2307.14995), on gates.
     """
     B, n, d, ff = sizes(batch=batch, seq=seq, width=width, inner=inner)
     terms = (Term(name="mlp", equation="2*B*n*d*ff", each=2 * B * n * d * ff, times=3),)
-    return breakdown("gated units", "Qin et al. 2023, equation 9", terms, B=B, n=n, d=d, ff=ff)
+    return breakdown("gated units", "Qin et al. 2023 (arXiv 2307.14995)", terms, B=B, n=n, d=d, ff=ff)
 
 
 def published_step(model: str, *, batch: int, seq: int, layers: int, width: int, heads: int) -> int:
@@ -68,7 +69,8 @@ def published_step(model: str, *, batch: int, seq: int, layers: int, width: int,
 
     x: LLaMA n/(6d) + 5/(18d); TNL 1/(2h) + 5/(18d); HGRN2 1/(3h) + 29/(72d); cosFormer2 3/(4h) + 23/(72d). Embeddings
     and logits are left out, some elementwise work is in: a convention of its own, kept for comparison with the paper. h
-    must divide d. Source: Shen et al. 2024 (arXiv 2406.16690), table 2 (also MiniMax-01, table 1).
+    must divide d.
+    Source: Shen et al. 2024 (arXiv 2406.16690); the formulas are also table 1 of MiniMax-01 (arXiv 2501.08313).
     """
     b, n, count = sizes(batch=batch, seq=seq, layers=layers)
     head = divided("width", width, "heads", heads)

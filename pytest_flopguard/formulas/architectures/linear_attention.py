@@ -17,27 +17,29 @@ def left_product(*, batch: int = 1, seq: int, width: int, heads: int) -> Breakdo
     """(Q K^T) V without a softmax between: 4*B*n*n*d, the order that a causal mask of scores asks for.
 
     It is the dearer one where n > d/h; at n = d/h it costs what ``right_product`` does.
-    Source: Qin et al. 2022 (arXiv 2210.10340), section 4.1.
+    Source: Qin et al. 2022 (arXiv 2210.10340), on kernels without a softmax.
     """
-    B, n = sizes(batch=batch, seq=seq)
-    d = heads * divided("width", width, "heads", heads)
+    B, n, d = sizes(batch=batch, seq=seq, width=width)
+    divided("width", d, "heads", heads)
     one = 2 * B * n * n * d
     terms = (
         Term(name="scores", equation="2*B*n*n*d", each=one),
         Term(name="values", equation="2*B*n*n*d", each=one),
     )
-    return breakdown("left product", "Qin et al. 2022, section 4.1", terms, B=B, n=n, d=d, h=heads)
+    return breakdown("left product", "Qin et al. 2022 (arXiv 2210.10340)", terms, B=B, n=n, d=d, h=heads)
 
 
 def right_product(*, batch: int = 1, seq: int, width: int, heads: int) -> Breakdown:
     """Q (K^T V): each head's state of d/h times d/h, 4*B*n*d*d/h. TransNormer's NormAttention is this and no more.
 
-    Source: Qin et al. 2022 (arXiv 2210.10340), equation 8.
+    Source: Qin et al. 2022 (arXiv 2210.10340), NormAttention.
     """
     B, n = sizes(batch=batch, seq=seq)
     divided("width", width, "heads", heads)
     terms = _products(B, n, width, heads, 1)
-    return breakdown("right product", "Qin et al. 2022, equation 8", terms, B=B, n=n, d=width, h=heads, f=1)
+    return breakdown(
+        "right product", "Qin et al. 2022 (arXiv 2210.10340), NormAttention", terms, B=B, n=n, d=width, h=heads, f=1
+    )
 
 
 def _products(B: int, n: int, d: int, h: int, f: int) -> tuple[Term, Term]:
@@ -66,13 +68,15 @@ def linear_transformer(*, batch: int = 1, seq: int, width: int, heads: int) -> B
 def cosformer(*, batch: int = 1, seq: int, width: int, heads: int) -> Breakdown:
     """Cosformer: relu features weighted by the cosine and by the sine of the position, twice as many features.
 
-    8*B*n*d*d/h, and 4*B*n*d for the normaliser. Source: Qin et al. 2022 (arXiv 2202.08791), equation 12.
+    8*B*n*d*d/h, and 4*B*n*d for the normaliser. Source: Qin et al. 2022 (arXiv 2202.08791), re-weighting by cosines.
     """
     B, n = sizes(batch=batch, seq=seq)
     divided("width", width, "heads", heads)
     normaliser = Term(name="normalizer", equation="2*B*n*f*d", each=4 * B * n * width)
     terms = (*_products(B, n, width, heads, 2), normaliser)
-    return breakdown("cosFormer attention", "Qin et al. 2022, equation 12", terms, B=B, n=n, d=width, h=heads, f=2)
+    return breakdown(
+        "cosFormer attention", "Qin et al. 2022 (arXiv 2202.08791)", terms, B=B, n=n, d=width, h=heads, f=2
+    )
 
 
 def _random_features(
@@ -113,9 +117,9 @@ def rfa(*, batch: int = 1, seq: int, width: int, heads: int, features: int) -> B
 
     Features of q and k 4*B*n*m*d, products of 2m features 8*B*n*m*d (12*B*n*m*d together), normaliser 4*B*n*m*h. The
     directions' scale is trained, so the features' backward is twice their forward.
-    Source: Peng et al. 2021 (arXiv 2103.02143), equations 4 and 5 and section 3.1.
+    Source: Peng et al. 2021 (arXiv 2103.02143), section 3.
     """
     B, n, m = sizes(batch=batch, seq=seq, features=features)
     divided("width", width, "heads", heads)
-    source = "Peng et al. 2021, section 3.1"
+    source = "Peng et al. 2021, section 3"
     return _random_features("random feature attention", source, B, n, width, heads, m, maps=2, trained=True)

@@ -46,11 +46,11 @@ def fft_convolution(*, batch: int = 1, seq: int, channels: int) -> Breakdown:
 def toeplitz(*, batch: int = 1, seq: int, channels: int) -> Breakdown:
     """The same convolution as a product with the [n, n] Toeplitz matrix of each channel: 2*B*n*n*d.
 
-    Source: Qin et al. 2023 (arXiv 2305.04749), section 3.2.
+    Source: Qin et al. 2023 (arXiv 2305.04749), section 3.
     """
     B, n, d = sizes(batch=batch, seq=seq, channels=channels)
     terms = (Term(name="toeplitz", equation="2*B*n*n*d", each=2 * B * n * n * d),)
-    return breakdown("Toeplitz product", "Qin et al. 2023, section 3.2", terms, B=B, n=n, d=d)
+    return breakdown("Toeplitz product", "Qin et al. 2023, section 3", terms, B=B, n=n, d=d)
 
 
 def _position_network(P: int, e: int, r: int, layers: int, out: int) -> tuple[Term, ...]:
@@ -69,7 +69,7 @@ def tnn(
 
     u and v 2*B*n*d*e each, out 2*B*n*e*d, e ``expanded``. Coefficients of T come from a network on positions, 2n - 1 of
     them or n if causal: 1 -> r, ``layers`` times r -> r, r -> e. T is applied by transforms, on e channels.
-    Source: Qin et al. 2023 (arXiv 2305.04749), sections 3.2 to 3.4.
+    Source: Qin et al. 2023 (arXiv 2305.04749), section 3.
     """
     B, n, d = sizes(batch=batch, seq=seq, width=width)
     e, r, count = sizes(expanded=expanded, rank=rank, layers=layers)
@@ -81,7 +81,7 @@ def tnn(
         *_convolution(B * e, e, n),
         Term(name="out", equation="2*B*n*d*out", each=one),
     )
-    source = "Qin et al. 2023, section 3.4"
+    source = "Qin et al. 2023, section 3"
     return breakdown("gated Toeplitz unit", source, terms, B=B, n=n, d=d, P=P, e=1, r=r, out=e)
 
 
@@ -126,7 +126,7 @@ def h3(*, batch: int = 1, seq: int, width: int, heads: int, state: int) -> Break
 
     The shift convolves d channels; a diagonal kernel for each of h heads, 8*h*N*n (N complex modes), convolves the
     d*d/h products of k and v. Queries read them with 2*B*n*d*d/h, unless heads are one channel wide: then by a product
-    of elements. Source: Fu et al. 2022 (arXiv 2212.14052), Algorithm 1 and section 3.2.
+    of elements. Source: Fu et al. 2022 (arXiv 2212.14052), Algorithm 1.
     """
     B, n, h, N = sizes(batch=batch, seq=seq, heads=heads, state=state)
     head = divided("width", width, "heads", heads)
@@ -157,7 +157,7 @@ def hyena(
     In 2*B*n*d*(N + 1)*d; a depthwise convolution of k taps on them, which computes n + k - 1 positions; kernels from a
     network on n positions, e -> r, ``layers`` times r -> r, r -> (N - 1)*d; N - 1 long convolutions of d channels; out
     2*B*n*d*d. The paper's own count (appendix A.2) leaves out the network and the transforms of the kernels.
-    Source: Poli et al. 2023 (arXiv 2302.10866), section 3.2, Algorithms 1 to 3.
+    Source: Poli et al. 2023 (arXiv 2302.10866), Algorithms 1 to 3.
     """
     B, n, d, N = sizes(batch=batch, seq=seq, width=width, order=order)
     e, r, count, k = sizes(embedding=embedding, rank=rank, layers=layers, short=short)

@@ -24,7 +24,7 @@ def lstm(*, batch: int = 1, seq: int, inputs: int, hidden: int) -> Breakdown:
         Term(name="hidden", equation="8*B*h*h", each=step, times=n - 1),
         Term(name="hidden", equation="8*B*h*h", each=step, backward_each=step),
     )
-    return breakdown("LSTM", "Gers et al. 2000, equations 1 to 5", terms, B=B, n=n, i=i, h=h)
+    return breakdown("LSTM", "Gers et al. 2000", terms, B=B, n=n, i=i, h=h)
 
 
 def _projected(name: str, source: str, matrices: int, batch: int, seq: int, inputs: int, hidden: int) -> Breakdown:
@@ -49,27 +49,27 @@ def sru(*, batch: int = 1, seq: int, width: int) -> Breakdown:
 def indrnn(*, batch: int = 1, seq: int, inputs: int, hidden: int) -> Breakdown:
     """Independently recurrent network: act(W x + u * h), 2*B*n*i*h; each unit sees its own past alone.
 
-    Source: Li et al. 2018 (arXiv 1803.04831), equation 4.
+    Source: Li et al. 2018 (arXiv 1803.04831), section 3.
     """
-    return _projected("IndRNN", "Li et al. 2018, equation 4", 1, batch, seq, inputs, hidden)
+    return _projected("IndRNN", "Li et al. 2018, section 3", 1, batch, seq, inputs, hidden)
 
 
 def linear_rnn(*, batch: int = 1, seq: int, inputs: int, hidden: int) -> Breakdown:
     """Gated impulse linear recurrence: a gate and an input, 4*B*n*i*h, scanned in parallel or one by one.
 
-    Source: Martin and Cundy 2017 (arXiv 1709.04057), section 3.1.
+    Source: Martin and Cundy 2017 (arXiv 1709.04057), GILR.
     """
-    return _projected("linear RNN", "Martin and Cundy 2017, section 3.1", 2, batch, seq, inputs, hidden)
+    return _projected("linear RNN", "Martin and Cundy 2017, GILR", 2, batch, seq, inputs, hidden)
 
 
 def hgrn(*, batch: int = 1, seq: int, width: int, complex_state: bool = False) -> Breakdown:
     """HGRN's token mixer, projections included: input, forget gate, output gate and output, 8*B*n*d*d.
 
     The paper's own code has a complex state: the input's real and imaginary part, the forget gate, an output gate of 2d
-    and an output of 2d -> d, 14*B*n*d*d. Source: Qin et al. 2023 (arXiv 2311.04823), section 3.2.
+    and an output of 2d -> d, 14*B*n*d*d. Source: Qin et al. 2023 (arXiv 2311.04823), section 3.
     """
     sizes(width=width)
-    return _projected("HGRN", "Qin et al. 2023, section 3.2", 7 if complex_state else 4, batch, seq, width, width)
+    return _projected("HGRN", "Qin et al. 2023, section 3", 7 if complex_state else 4, batch, seq, width, width)
 
 
 def rwkv(*, batch: int = 1, seq: int, layers: int, width: int, vocabulary: int, inner: int | None = None) -> Breakdown:
@@ -77,7 +77,7 @@ def rwkv(*, batch: int = 1, seq: int, layers: int, width: int, vocabulary: int, 
 
     Time mixing r, k, v and o 8*B*n*d*d; channel mixing k and v of ``inner`` (4d where not given) 4*B*n*d*ff, and r
     2*B*n*d*d. A token costs 2*(V*d + 13*d*d*L), as the paper's table 2 has it; its text says twice as much embedding.
-    Source: Peng et al. 2023 (arXiv 2305.13048), table 2 and appendix B.
+    Source: Peng et al. 2023 (arXiv 2305.13048), table 2.
     """
     B, n, L, d = sizes(batch=batch, seq=seq, layers=layers, width=width)
     V, ff = sizes(vocabulary=vocabulary, inner=4 * width if inner is None else inner)
@@ -95,7 +95,7 @@ def rwkv(*, batch: int = 1, seq: int, layers: int, width: int, vocabulary: int, 
 def rwkv_parameters(*, layers: int, width: int, vocabulary: int) -> int:
     """Parameters of RWKV-4: 2*V*d + 13*d*d*L + d*(11*L + 4), embedding and head not tied.
 
-    Source: Peng et al. 2023 (arXiv 2305.13048), appendix B.
+    Source: Peng et al. 2023 (arXiv 2305.13048), beside table 2.
     """
     L, d, V = sizes(layers=layers, width=width, vocabulary=vocabulary)
     return 2 * V * d + 13 * d * d * L + d * (11 * L + 4)

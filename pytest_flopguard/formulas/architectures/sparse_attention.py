@@ -41,14 +41,14 @@ def sparse_strided(*, batch: int = 1, seq: int, width: int, stride: int, causal:
     In blocks, a query meets its own and the previous block and one position of each block: n*(2s + n/s) pairs, which
     with s = sqrt(n) is 3*n^1.5. ``causal`` counts the allowed pairs alone: i - j <= s or s divides i - j, for j <= i.
     Code that masks a full score matrix costs ``softmax``, 4*B*n*n*d, instead.
-    Source: Child et al. 2019 (arXiv 1904.10509), section 4.2.
+    Source: Child et al. 2019 (arXiv 1904.10509), section 4.3.
     """
     B, d = sizes(batch=batch, width=width)
     m = divided("seq", seq, "stride", stride)
     n, s = seq, stride
     dense, exact = "n*(2*s + n//s)", "n*(s + 1) - s*(s + 1)//2 + s*(n//s - 1)*(n//s - 2)//2"
     count = n * (s + 1) - s * (s + 1) // 2 + s * (m - 1) * (m - 2) // 2 if causal else n * (2 * s + m)
-    source = "Child et al. 2019, section 4.2"
+    source = "Child et al. 2019, section 4.3"
     return _pairs("strided attention", source, exact if causal else dense, count, B, d, n=n, s=s)
 
 
@@ -58,14 +58,14 @@ def sparse_fixed(
     """Sparse Transformer, fixed: a query's own block of s positions, and the last c positions of every block.
 
     n*(s + c*n/s) pairs, with s = sqrt(n) and c = 1 it is 2*n^1.5. ``causal`` counts the allowed pairs alone.
-    Source: Child et al. 2019 (arXiv 1904.10509), section 4.2.
+    Source: Child et al. 2019 (arXiv 1904.10509), section 4.3.
     """
     B, d, c = sizes(batch=batch, width=width, summary=summary)
     m = divided("seq", seq, "stride", stride)
     n, s = seq, stride
     dense, exact = "n*(s + c*n//s)", "n*(s + 1)//2 + s*c*(n//s)*(n//s - 1)//2"
     count = n * (s + 1) // 2 + s * c * m * (m - 1) // 2 if causal else n * (s + c * m)
-    source = "Child et al. 2019, section 4.2"
+    source = "Child et al. 2019, section 4.3"
     return _pairs("fixed sparse attention", source, exact if causal else dense, count, B, d, n=n, s=s, c=c)
 
 

@@ -39,7 +39,7 @@ def mamba(*, batch: int = 1, seq: int, width: int, inner: int, state: int, rank:
 def mamba_step(*, batch: int = 1, width: int, inner: int, state: int, rank: int, taps: int = 4) -> Breakdown:
     """One new position of a layer of Mamba, the same after any text: the layer's products, k taps for one position.
 
-    Source: Gu and Dao 2023 (arXiv 2312.00752), section 3.3.
+    Source: Gu and Dao 2023 (arXiv 2312.00752), Algorithm 2, as a recurrence.
     """
     layer = mamba(batch=batch, seq=1, width=width, inner=inner, state=state, rank=rank, taps=taps)
     # Old inputs of the taps are at hand, where a text of one position has to be filled up on both sides.
@@ -93,7 +93,7 @@ def mamba2_step(
 ) -> Breakdown:
     """One new position of a layer of Mamba-2, the same after any text: the state is updated elementwise and read.
 
-    Source: Dao and Gu 2024 (arXiv 2405.21060), section 6, "inference".
+    Source: Dao and Gu 2024 (arXiv 2405.21060), section 6.
     """
     B, d, H, P = sizes(batch=batch, width=width, heads=heads, head_width=head_width)
     N, G, k = sizes(state=state, groups=groups, taps=taps)

@@ -111,7 +111,7 @@ def test_a_new_token_costs_the_same_after_any_text(measured, tokens, name, befor
     assert run.forward == decode_step(batch=B, width=D, heads=H, features=features).forward
 
 
-# Shen et al. 2024 (arXiv 2406.16690), table 2: PFLOP of a training step of 480 texts of 8192 tokens, as printed. The
+# Shen et al. 2024 (arXiv 2406.16690): PFLOP of a training step of 480 texts of 8192 tokens, as printed. The
 # row of 1B prints h = 16 and g = 5632; h = 12 and g = 4096 give its parameters and FLOPs. TNL and cosFormer2 of 410M
 # have 25 layers, the others 26.
 PRINTED = [
