@@ -41,9 +41,9 @@ def point(compute: int, parameters: int, *, by: str | Fit = "chinchilla") -> Poi
 
 
 def best(compute: int, *, by: str | Fit = "chinchilla") -> Point:
-    """Return the point of least loss for a compute."""
-    parameters, tokens = fit(by).optimum(compute)
-    return Point(compute=compute, parameters=parameters, tokens=tokens, loss=fit(by).loss(parameters, tokens))
+    """Return the point of least loss for a compute: N_opt to the nearest whole number, and D = C // (6N)."""
+    parameters, _ = fit(by).optimum(compute)
+    return point(compute, parameters, by=by)
 
 
 def isoflop_slice(
