@@ -56,8 +56,9 @@ def _fvcore(costs: CostModel) -> ModelTracer:
 
 
 def _live_storage(costs: CostModel, engine: Any) -> MemoryBackend:
-    from pytest_flopguard.backends.dispatch import DispatchFlops, OpWatch
+    from pytest_flopguard.backends.dispatch import DispatchFlops
     from pytest_flopguard.backends.live_storage import LiveStorage
+    from pytest_flopguard.backends.op_watch import OpWatch
 
     return LiveStorage(engine.watch if isinstance(engine, DispatchFlops) else OpWatch(costs))
 

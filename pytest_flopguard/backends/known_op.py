@@ -9,13 +9,25 @@ from torch._ops import HigherOrderOperator, OpOverload
 from pytest_flopguard.backends import op_traits
 from pytest_flopguard.backends.base import CostModel
 from pytest_flopguard.backends.call_specs import SPARSE
+from pytest_flopguard.backends.control_flow import FOLLOWED
 from pytest_flopguard.core.measurement import Kind
 
 
 class KnownOp:
     """One op; ``calls`` counts those that cost nothing."""
 
-    __slots__ = ("arguments", "calls", "decomposes", "foreign", "kind", "makes_storage", "name", "opaque", "results")
+    __slots__ = (
+        "arguments",
+        "calls",
+        "decomposes",
+        "flow",
+        "foreign",
+        "kind",
+        "makes_storage",
+        "name",
+        "opaque",
+        "results",
+    )
 
     def __init__(
         self,
@@ -26,10 +38,12 @@ class KnownOp:
         makes_storage: bool = True,
         foreign: bool = True,
         opaque: bool = False,
+        flow: str = "",
         arguments: tuple[str, ...] = (),
         results: frozenset[str] = frozenset(),
     ) -> None:
         self.arguments = arguments
+        self.flow = flow
         self.name = name
         self.kind = kind
         self.decomposes = decomposes
@@ -45,7 +59,7 @@ def learn(func: Any, costs: CostModel) -> KnownOp:
     if isinstance(func, HigherOrderOperator):
         name = f"higher_order.{func.name()}"
         kind = costs.kind(name, frozenset())
-        return KnownOp(name, kind)
+        return KnownOp(name, kind, flow=func.name() if kind == "unknown" and func.name() in FOLLOWED else "")
     name = func._schema.name.replace("::", ".")
     kind = costs.kind(name, op_traits.traits(func))
     if kind == "unknown":

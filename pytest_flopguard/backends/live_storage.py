@@ -17,8 +17,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from pytest_flopguard.backends.base import Unavailable
-from pytest_flopguard.backends.dispatch import OpWatch
 from pytest_flopguard.backends.module_tree import own_buffers, own_parameters, parts
+from pytest_flopguard.backends.op_watch import OpWatch
 from pytest_flopguard.core.measurement import CATEGORIES, MemoryPeak
 
 _running_node: Callable[[], Any] = torch._C._current_autograd_node  # None outside backward, which its stub denies

@@ -14,8 +14,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing._internal.two_tensor import TwoTensor
 
 from pytest_flopguard.backends.base import Unavailable
-from pytest_flopguard.backends.dispatch import DispatchFlops, OpWatch
+from pytest_flopguard.backends.dispatch import DispatchFlops
 from pytest_flopguard.backends.live_storage import LiveStorage
+from pytest_flopguard.backends.op_watch import OpWatch
 from pytest_flopguard.core.measurement import CATEGORIES, MemoryPeak
 from pytest_flopguard.formulas.registry import Registry
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pytest_flopguard.backends.dispatch import OpWatch
 from pytest_flopguard.backends.live_storage import LiveStorage
+from pytest_flopguard.backends.op_watch import OpWatch
 from pytest_flopguard.core.measurement import MemoryPeak
 from pytest_flopguard.formulas.registry import Registry
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pytest_flopguard.backends.dispatch import OpWatch
 from pytest_flopguard.backends.live_storage import LiveStorage
+from pytest_flopguard.backends.op_watch import OpWatch
 from pytest_flopguard.formulas.registry import default_registry
 
 
