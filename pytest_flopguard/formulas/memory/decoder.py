@@ -39,8 +39,11 @@ def decoder_activations(
     flash: bool = True,
     tensor: int = 1,
     sequence_parallel: bool = False,
+    norm: str = "transformers",
 ) -> ByteTerms:
-    """Bytes that all layers keep for the backward on one of ``tensor`` devices; no dropout, the head left out.
+    """Bytes that all layers keep for the backward on one of ``tensor`` devices; no dropout.
+
+    What is kept outside the layers, logits above all, is ``saved_tensors.llama_edges``.
 
     Gated layers are ``llama_layer``, others ``gpt_layer`` (which can do without ``flash``). Tensor parallelism divides
     heads and f, and with sequence parallelism what is kept per position too. ``recompute="selective"`` drops the
@@ -49,7 +52,7 @@ def decoder_activations(
     """
     if recompute not in RECOMPUTE:
         raise unknown_name("recompute", recompute, RECOMPUTE)
-    layer = _layer(sizes, batch, sequence, dtype, flash, positive("tensor parallel size", tensor))
+    layer = _layer(sizes, batch, sequence, dtype, flash, positive("tensor parallel size", tensor), norm)
     if recompute == "full":
         layer = checkpointed_layer(batch=batch, sequence=sequence, width=sizes.width, dtype=dtype)
     elif recompute == "selective":
@@ -67,7 +70,9 @@ def _split(term: ByteTerm, tensor: int) -> ByteTerm:
     return ByteTerm(name=term.name, equation=f"{term.equation}/t", bytes=term.bytes // tensor)
 
 
-def _layer(sizes: DecoderSizes, batch: int, sequence: int, dtype: str, flash: bool, tensor: int) -> ByteTerms:
+def _layer(
+    sizes: DecoderSizes, batch: int, sequence: int, dtype: str, flash: bool, tensor: int, norm: str
+) -> ByteTerms:
     for name, value in (("experts", sizes.experts), ("latent", sizes.latent)):
         if value is not None:
             rule = f"none: what a layer with {name} keeps depends on its kernels"
@@ -88,6 +93,7 @@ def _layer(sizes: DecoderSizes, batch: int, sequence: int, dtype: str, flash: bo
             head_dim=sizes.head_dim,
             ff=ff,
             dtype=dtype,
+            norm=norm,
         )
     return gpt_layer(
         batch=batch,

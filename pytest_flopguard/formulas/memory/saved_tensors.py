@@ -85,13 +85,11 @@ def llama_layer(
     4 + e for ``transformers``') and their outputs, queries and attention output, keys and values, the MLP's gate, up,
     activation and product, the log-sum-exp and the norms' rstd.
     """
-    if norm not in RMS_NORMS:
-        raise unknown_name("norm", norm, RMS_NORMS)
     sb, h, a = positive("batch", batch) * positive("sequence", sequence), positive("width", width), heads
     d = divided("width", h, "heads", a) if head_dim is None else positive("head_dim", head_dim)
     divided("heads", a, "kv_heads", kv_heads)
     e = dtype_bytes(dtype)
-    kept = 8 if norm == "torch" else 4 + e
+    kept = _norm_bytes(norm, e)
     terms = (
         ByteTerm(name="norms", equation="(2*n + 2*e)*s*b*h", bytes=2 * (kept + e) * sb * h),
         ByteTerm(name="queries_and_output", equation="2*e*s*b*a*d", bytes=2 * e * sb * a * d),
@@ -101,6 +99,42 @@ def llama_layer(
         ByteTerm(name="norm_statistics", equation="8*s*b", bytes=8 * sb),
     )
     return ByteTerms(name="layer", terms=terms, source=SOURCE)
+
+
+def llama_edges(
+    *,
+    batch: int,
+    sequence: int,
+    width: int,
+    head_dim: int,
+    vocab: int,
+    dtype: str,
+    norm: str = "transformers",
+) -> ByteTerms:
+    """Bytes that a Llama of transformers keeps outside its layers, with the loss taken inside the model.
+
+    The last norm (n + e)*sbh + 4sb, float32 log-probabilities 4sb*V, token ids and labels 16sb, the tables of the
+    rotation 2e*s*d, and the loss's one float32 weight.
+    """
+    s, sb = positive("sequence", sequence), positive("batch", batch) * sequence
+    e = dtype_bytes(dtype)
+    last = (_norm_bytes(norm, e) + e) * sb * positive("width", width) + 4 * sb
+    terms = (
+        ByteTerm(
+            name="last_norm", equation="(n + e)*s*b*h + 4*s*b", bytes=kept * sb * positive("width", width) + 4 * sb
+        ),
+        ByteTerm(name="log_probabilities", equation="4*s*b*V", bytes=4 * sb * positive("vocab", vocab)),
+        ByteTerm(name="ids_and_labels", equation="16*s*b", bytes=16 * sb),
+        ByteTerm(name="rotation", equation="2*e*s*d", bytes=2 * e * s * positive("head_dim", head_dim)),
+        ByteTerm(name="loss_weight", equation="4", bytes=4),
+    )
+    return ByteTerms(name="edges", terms=terms, source=SOURCE)
+
+
+def _norm_bytes(norm: str, e: int) -> int:
+    if norm not in RMS_NORMS:
+        raise unknown_name("norm", norm, RMS_NORMS)
+    return 8 if norm == "torch" else 4 + e
 
 
 def checkpointed_layer(*, batch: int, sequence: int, width: int, dtype: str) -> ByteTerms:

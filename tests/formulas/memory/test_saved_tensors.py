@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 
 from pytest_flopguard.core.errors import SizeError, UnknownNameError
 from pytest_flopguard.formulas.architectures.decoder_sizes import DecoderSizes, Experts
 from pytest_flopguard.formulas.memory.activations import layer_activations
 from pytest_flopguard.formulas.memory.decoder import decoder_activations
-from pytest_flopguard.formulas.memory.saved_tensors import checkpointed_layer, gpt_layer, llama_layer
+from pytest_flopguard.formulas.memory.saved_tensors import checkpointed_layer, gpt_layer, llama_edges, llama_layer
 
 B, S, H, A = 2, 64, 128, 8
 SIZES: dict[str, Any] = {"batch": B, "sequence": S, "width": H, "heads": A}
@@ -115,6 +115,31 @@ def test_a_llama_layer_of_transformers(
     assert run == expected
 
 
+@pytest.mark.parametrize(("name", "dtype"), DTYPES)
+@pytest.mark.parametrize("groups", [4, 2])
+def test_a_whole_llama_of_transformers(
+    name: str, dtype: torch.dtype, groups: int, saved_bytes: Callable[..., int]
+) -> None:
+    """Layers and edges together are all that a training forward keeps, to the last byte."""
+    config = LlamaConfig(
+        vocab_size=70,
+        hidden_size=32,
+        intermediate_size=80,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=groups,
+        attn_implementation="sdpa",
+        use_cache=False,
+    )
+    torch.manual_seed(0)
+    model, ids = LlamaForCausalLM(config).to(dtype), torch.randint(3, 60, (2, 24))
+    sizes = DecoderSizes(width=32, layers=3, heads=4, kv_heads=groups, ff=80, vocab=70, gated=True)
+    layers = decoder_activations(sizes, batch=2, sequence=24, dtype=name)
+    edges = llama_edges(batch=2, sequence=24, width=32, head_dim=8, vocab=70, dtype=name)
+    run = saved_bytes(lambda: model(ids, labels=ids), [*model.parameters(), *model.buffers()])
+    assert run == (layers + edges).total
+
+
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_full_recompute_keeps_the_input(
     reentrant: bool, saved_bytes: Callable[..., int], megatron_layer: Callable[..., Any]
@@ -141,7 +166,7 @@ def test_a_decoders_shard_is_a_smaller_layer(
     groups = max(1, 2 // tensor)
     shard = make(width=H, heads=A // tensor, kv_heads=groups, head_dim=16, ff=256 // tensor, dtype=torch.bfloat16)
     x = inputs(torch.bfloat16)
-    found = decoder_activations(sizes, batch=B, sequence=S, dtype="bf16", tensor=tensor)
+    found = decoder_activations(sizes, batch=B, sequence=S, dtype="bf16", tensor=tensor, norm="torch")
     assert found.total == 3 * saved_bytes(lambda: shard(x), shard.parameters())
 
 
