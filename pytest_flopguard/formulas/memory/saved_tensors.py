@@ -120,9 +120,7 @@ def llama_edges(
     e = dtype_bytes(dtype)
     last = (_norm_bytes(norm, e) + e) * sb * positive("width", width) + 4 * sb
     terms = (
-        ByteTerm(
-            name="last_norm", equation="(n + e)*s*b*h + 4*s*b", bytes=kept * sb * positive("width", width) + 4 * sb
-        ),
+        ByteTerm(name="last_norm", equation="(n + e)*s*b*h + 4*s*b", bytes=last),
         ByteTerm(name="log_probabilities", equation="4*s*b*V", bytes=4 * sb * positive("vocab", vocab)),
         ByteTerm(name="ids_and_labels", equation="16*s*b", bytes=16 * sb),
         ByteTerm(name="rotation", equation="2*e*s*d", bytes=2 * e * s * positive("head_dim", head_dim)),
