@@ -51,6 +51,8 @@ class ModelCalls:
                 past=_held(cache),
                 keys=_key_lengths(cache, length),
                 cross_cached=_holds_encoder(cache),
+                kernel=str(getattr(model.config, "_attn_implementation", "") or ""),
+                unpadded=_unpadded(given.get("attention_mask"), length),
                 training=module.training,
                 grad=torch.is_grad_enabled() and any(each.requires_grad for _, each in parameters),
                 wants_gradient=frozenset(
@@ -140,6 +142,19 @@ def _key_lengths(cache: Any, length: int) -> tuple[int, ...]:
     if not hasattr(own, "get_mask_sizes"):
         return ()
     return tuple(int(own.get_mask_sizes(length, layer)[0]) for layer in range(layers))
+
+
+def _unpadded(mask: Any, length: int) -> bool:
+    """Whether a mask of tokens hides none of the new ones; False where nobody can read it."""
+    if mask is None:
+        return True
+    if not isinstance(mask, torch.Tensor) or mask.ndim != 2:
+        return False
+    with _disable_current_modes():
+        try:
+            return bool((mask[:, :length] != 0).all())
+        except (RuntimeError, NotImplementedError):
+            return False
 
 
 def _holds_encoder(cache: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from pytest_flopguard.core.errors import ArchitectureError, ConfigError, message
@@ -98,6 +98,7 @@ def _head(call: ModelCall) -> str:
 def _decoder(call: ModelCall, fields: Fields, sizes: DecoderSizes, head: str, attention: str) -> Breakdown:
     batch, seq = _tokens(call, "input_ids", "inputs_embeds")
     logits = _logits(call, seq) if head in ("LMHeadModel", "ForCausalLM") else 0
+    cached = len(call.keys) == sizes.layers
     form = decoder(
         sizes,
         batch=batch,
@@ -105,7 +106,8 @@ def _decoder(call: ModelCall, fields: Fields, sizes: DecoderSizes, head: str, at
         past=_past(call, attention),
         attention=attention,
         logits=logits,
-        keys=call.keys if len(call.keys) == sizes.layers else (),
+        keys=_keys(call, seq, sizes.windows or (0,) * sizes.layers) if cached else (),
+        latents=call.keys if cached else (),
     )
     outputs = _outputs(fields, head)
     return _with_classifier(form, batch * seq, "B*s", sizes.width, outputs) if outputs else form
@@ -201,6 +203,17 @@ def _past(call: ModelCall, attention: str) -> int:
     if call.past is None and attention == "causal":
         raise _wrong(call, "how many tokens its cache holds cannot be read, and causal attention depends on it")
     return call.past or 0
+
+
+def _keys(call: ModelCall, seq: int, windows: Sequence[int]) -> tuple[int, ...]:
+    """Return the keys that each layer's attention meets: those of its cache.
+
+    Into an empty static cache, which is longer than the prompt, transformers' sdpa attention looks no further than the
+    prompt, if no mask makes it.
+    """
+    cut = call.kernel == "sdpa" and not call.past and seq > 1 and call.unpadded
+    pairs = zip(call.keys, windows, strict=True)
+    return tuple(seq if cut and (not window or keys < window) else keys for keys, window in pairs)
 
 
 def _logits(call: ModelCall, seq: int) -> int:

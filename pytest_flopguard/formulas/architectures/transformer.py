@@ -25,6 +25,7 @@ def decoder(
     attention: str = "dense",
     logits: int | None = None,
     keys: Sequence[int] = (),
+    latents: Sequence[int] = (),
     modules: Mapping[str, str] | None = None,
 ) -> Breakdown:
     """FLOPs of a decoder-only transformer on ``batch`` sequences of ``seq`` new tokens.
@@ -39,9 +40,11 @@ def decoder(
     V vocabulary. Conventions: 1 multiply-add = 2 FLOPs; the embedding lookup is free; biases, norms, softmax,
     positions and activations are left out. ``attention="dense"`` counts every query with every key, windows
     or not, as masked kernels compute it; ``"causal"`` only the pairs that the mask leaves: s*(s + 1)/2, and s*w
-    - w*(w - 1)/2 under a window of w keys. ``past`` tokens lie in the cache. ``logits`` are the positions of each
-    sequence that get logits, all by default. ``keys`` overrides the dense number of keys layer by layer. ``modules``
-    are regular expressions of module paths by term name.
+    - w*(w - 1)/2 under a window of w keys. ``past`` tokens lie in the cache; that of latent attention holds latents,
+    and keys and values of all t positions are rebuilt from them (as transformers does, with nothing absorbed into the
+    queries). ``logits`` are the positions of each sequence that get logits, all by default. ``keys`` overrides the
+    dense number of keys layer by layer, ``latents`` that of positions rebuilt from latents. ``modules`` are regular
+    expressions of module paths by term name.
 
     Sources: Kaplan et al. 2020 (arXiv 2001.08361) section 2.1 for the terms, Narayanan et al. 2021 (arXiv 2104.04473)
     eq. 3 and Korthikanti et al. 2022 (arXiv 2205.05198) eq. 7 for the sum, Harm de Vries 2023 for the causal count,
@@ -51,11 +54,12 @@ def decoder(
     positive("seq", seq)
     whole("past", past)
     positions = seq if logits is None else whole("logits", logits)
-    if keys and len(keys) != sizes.layers:
-        rule = f"one for each of layers = {sizes.layers}"
-        raise SizeError(message("bad-size", name="keys", value=f"{len(keys)} key lengths", rule=rule))
+    for name, lengths in (("keys", keys), ("latents", latents)):
+        if lengths and len(lengths) != sizes.layers:
+            rule = f"one for each of layers = {sizes.layers}"
+            raise SizeError(message("bad-size", name=name, value=f"{len(lengths)} lengths", rule=rule))
     terms = [
-        *_projections(sizes, batch * seq),
+        *_projections(sizes, batch, seq, past, latents or keys),
         *_core(sizes, batch, seq, past, attention, keys),
         *_mixing(sizes, batch * seq),
     ]
@@ -79,9 +83,14 @@ def decode_token(sizes: DecoderSizes, *, past: int, batch: int = 1, attention: s
     return decoder(sizes, batch=batch, seq=1, past=past, attention=attention)
 
 
-def _projections(sizes: DecoderSizes, tokens: int) -> Iterator[Term]:
+def _projections(sizes: DecoderSizes, batch: int, seq: int, past: int, latents: Sequence[int]) -> Iterator[Term]:
     for matrix in sizes.attention_matrices():
-        yield matrix.term(tokens, "B*s", times=sizes.layers)
+        if matrix.name != "kv_up":
+            yield matrix.term(batch * seq, "B*s", times=sizes.layers)
+            continue
+        # The cache holds latents: keys and values of all positions are rebuilt from them.
+        for length, layers in Counter(latents or (past + seq,) * sizes.layers).items():
+            yield matrix.term(batch * length, "B*t" if length == past + seq else f"B*{length}", times=layers)
 
 
 def _mixing(sizes: DecoderSizes, tokens: int) -> Iterator[Term]:

@@ -117,6 +117,13 @@ def test_decoding_a_token():
     assert decode_token(SMALL, past=9, attention="causal").forward == decode_token(SMALL, past=9).forward
 
 
+def test_latents_are_expanded_again():
+    # One token after 9: keys and values of all 10 positions are rebuilt, 2*10 * 6*4*(3 + 4) in each of 2 layers.
+    form = decode_token(replace(SMALL, latent=LATENT), past=9)
+    assert form.by_name()["kv_up"] == 6_720
+    assert form.by_name()["kv_down"] == 2 * 2 * 8 * (6 + 2)
+
+
 @given(decoders(), st.integers(1, 3), st.integers(1, 6), st.integers(0, 5), st.sampled_from(["dense", "causal"]))
 def test_every_equation_gives_its_number(sizes, batch, seq, past, attention):
     form = decoder(sizes, batch=batch, seq=seq, past=past, attention=attention)
@@ -131,7 +138,8 @@ def test_sequences_do_not_meet(sizes, batch, seq):
 
 @given(decoders(), st.integers(1, 4), st.integers(1, 4))
 def test_causal_work_can_be_done_in_pieces(sizes, first, second):
-    # A prefill and a continuation after it do what one pass over both does.
+    # A prefill and a continuation after it do what one pass over both does: where the cache holds keys and values.
+    sizes = replace(sizes, latent=None)
     whole = decoder(sizes, seq=first + second, attention="causal").forward
     parts = decoder(sizes, seq=first, attention="causal").forward
     assert parts + decoder(sizes, seq=second, past=first, attention="causal").forward == whole
