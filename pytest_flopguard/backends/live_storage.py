@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from pytest_flopguard.backends.base import Unavailable
+from pytest_flopguard.backends.data_holders import holders
 from pytest_flopguard.backends.module_tree import own_buffers, own_parameters, parts
 from pytest_flopguard.backends.op_watch import OpWatch
 from pytest_flopguard.core.measurement import CATEGORIES, MemoryPeak
@@ -24,7 +24,6 @@ from pytest_flopguard.core.measurement import CATEGORIES, MemoryPeak
 _running_node: Callable[[], Any] = torch._C._current_autograd_node  # None outside backward, which its stub denies
 _LIFT = torch.ops.aten.lift_fresh.default  # torch.tensor([...]) makes its storage out of sight and shows it here
 _GRADIENTS = {torch.ops.aten.detach.default, torch.ops.aten.clone.default}  # how AccumulateGrad takes a gradient
-_WITH_STORAGE = {torch.Tensor, nn.Parameter, FakeTensor}
 _BEFORE = -1
 
 
@@ -179,22 +178,20 @@ class LiveStorage:
             return "other"
         return "activations" if had_tensor else "inputs"
 
-    def _storage(self, tensor: torch.Tensor) -> torch.UntypedStorage | None:
-        """Return the tensor's storage; None, and remembered, where it has none that can be followed."""
-        if type(tensor) not in _WITH_STORAGE and is_traceable_wrapper_subclass(tensor):
-            self._opaque.add(type(tensor).__name__)
-            return None
-        try:
-            return tensor.untyped_storage()
-        except NotImplementedError:  # sparse and other layouts keep their data in several tensors
-            self._opaque.add(str(tensor.layout))
-            return None
+    def _storages(self, tensor: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.UntypedStorage]]:
+        """Yield the tensors that hold a tensor's data, most often itself; remembered is one that cannot be followed."""
+        for each in holders(tensor):
+            try:
+                yield each, each.untyped_storage()
+            except NotImplementedError:  # data of a layout that only its own kernels can read
+                self._opaque.add(str(each.layout))
 
-    def _find(self, tensor: torch.Tensor) -> _Live | None:
-        """Return the entry of a tensor's storage; one that was never seen has been there from the start."""
-        storage = self._storage(tensor)
-        if storage is None:
-            return None
+    def _find(self, tensor: torch.Tensor) -> None:
+        """Take note of a tensor that is used; a storage that was never seen has been there from the start."""
+        for each, storage in self._storages(tensor):
+            self._entry(each, storage)
+
+    def _entry(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> _Live:
         live = self._live.get(storage._cdata)
         if live is None:
             live = self._follow(tensor, storage, "inputs", _BEFORE)
@@ -207,12 +204,11 @@ class LiveStorage:
         return live
 
     def _birth(self, tensor: torch.Tensor, category: str) -> None:
-        storage = self._storage(tensor)
-        if storage is None or storage._cdata in self._live:
-            return
-        self._tick += 1
-        live = self._follow(tensor, storage, category, self._tick)
-        self._grow(live.device, live.size)
+        for each, storage in self._storages(tensor):
+            if storage._cdata not in self._live:
+                self._tick += 1
+                live = self._follow(each, storage, category, self._tick)
+                self._grow(live.device, live.size)
 
     def _follow(self, tensor: torch.Tensor, storage: torch.UntypedStorage, category: str, born: int) -> _Live:
         device = f"fake:{tensor.device.type}" if isinstance(tensor, FakeTensor) else tensor.device.type
@@ -258,9 +254,8 @@ class LiveStorage:
         self._grow(live.device, live.size - before.size)
 
     def _mark(self, tensor: torch.Tensor, category: str) -> None:
-        live = self._find(tensor)
-        if live is not None:
-            live.category = category
+        for each, storage in self._storages(tensor):
+            self._entry(each, storage).category = category
 
     def _mark_module(self, module: nn.Module) -> None:
         for _, part in parts(module):

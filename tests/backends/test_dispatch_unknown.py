@@ -208,9 +208,3 @@ def test_arguments_that_cannot_be_kept_are_costed_call_by_call() -> None:
         assert engine.end(mark).by_op() == {"higher_order.flex_attention": 2 * 256}
     assert len(seen) == 2
     assert any(isinstance(each, dict) for each in seen[0])
-
-
-def test_a_branch_that_torch_chooses_is_unknown(count: Count) -> None:
-    x = torch.ones(4, 8)
-    tally = count(lambda: torch.cond(torch.tensor(True), lambda x: x @ x.T, lambda x: x @ x.T * 2, (x,)))
-    assert [each.op for each in tally.unknown_ops] == ["higher_order.cond"]

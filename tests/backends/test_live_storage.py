@@ -198,14 +198,41 @@ def test_a_program_without_tensors_has_no_peak(peaks: Peaks) -> None:
     assert peaks(lambda: torch.empty(0).clone()) == ()
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize(
+    ("make", "double", "start", "growth"),
+    [
+        # Two tensors of 3 floats, and two more.
+        (lambda: TwoTensor(torch.ones(3), torch.ones(3)), lambda x: x * 2, 24, 24),
+        # 3 values and 2x3 int64 indices; a sum lists the entries of both.
+        (lambda: torch.eye(3).to_sparse(), lambda x: x + x, 12 + 48, 2 * (12 + 48)),
+        # The indices of the sum are those of its operands. One row of the columns' storage is not in use.
+        (lambda: torch.eye(3).to_sparse_csr(), lambda x: x + x, 12 + 8 * 4 + 48, 12),
+        # 5 floats and 3 int64 offsets, which both share.
+        (
+            lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged),
+            lambda x: x * 2,
+            20 + 24,
+            20,
+        ),
+    ],
+    ids=["wrapper", "coo", "csr", "jagged"],
+)
+def test_tensors_made_of_tensors(costs: Registry, make: Any, double: Any, start: int, growth: int) -> None:
+    made = make()
+    with LiveStorage(OpWatch(costs)) as memory:
+        scope = memory.begin()
+        doubled = double(made)
+        found = memory.end(scope)
+    assert isinstance(found, tuple)
+    assert [(each.start_bytes, each.growth_bytes) for each in found] == [(start, growth)]
+    del doubled
+
+
 @pytest.mark.parametrize(
     ("program", "kind"),
     [
-        (lambda: torch.eye(3).to_sparse().coalesce(), "torch.sparse_coo"),
         (lambda: torch.eye(3).to_mkldnn().relu(), "torch._mkldnn"),
-        (lambda: TwoTensor(torch.ones(3), torch.ones(3)) + 1, "TwoTensor"),
-        (lambda: torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged) + 1, "NestedTensor"),
     ],
 )
 def test_tensors_that_cannot_be_followed_leave_no_number(costs: Registry, program: Any, kind: str) -> None:

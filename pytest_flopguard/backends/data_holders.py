@@ -1,0 +1,34 @@
+"""The plain tensors that hold a tensor's data: itself, or what a sparse tensor or a wrapper subclass is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+_PLAIN = {torch.Tensor, nn.Parameter, FakeTensor}
+_COMPRESSED = {
+    torch.sparse_csr: ("crow_indices", "col_indices"),
+    torch.sparse_bsr: ("crow_indices", "col_indices"),
+    torch.sparse_csc: ("ccol_indices", "row_indices"),
+    torch.sparse_bsc: ("ccol_indices", "row_indices"),
+}
+
+
+def holders(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield the tensors with a storage that together hold the data of one."""
+    if type(tensor) not in _PLAIN and is_traceable_wrapper_subclass(tensor):
+        names, _ = tensor.__tensor_flatten__()
+        for name in names:
+            yield from holders(getattr(tensor, name))
+    elif tensor.layout == torch.sparse_coo:
+        yield tensor._indices()
+        yield tensor._values()
+    elif tensor.layout in _COMPRESSED:
+        yield from (getattr(tensor, each)() for each in _COMPRESSED[tensor.layout])
+        yield tensor.values()
+    else:
+        yield tensor
