@@ -78,27 +78,32 @@ def llama_layer(
     dtype: str,
     head_dim: int | None = None,
     norm: str = "torch",
+    head_norms: bool = False,
 ) -> ByteTerms:
     """Bytes of a Llama layer with scaled_dot_product_attention: grouped heads, SwiGLU, two RMSNorms, no dropout.
 
     (2n + 2e)*sbh + 2e*sb*(a*d + kv) + 4e*sb*f + 4asb + 8sb: what the norms keep (n = 8 bytes for ``torch``'s own,
     4 + e for ``transformers``') and their outputs, queries and attention output, keys and values, the MLP's gate, up,
-    activation and product, the log-sum-exp and the norms' rstd.
+    activation and product, the log-sum-exp and the norms' rstd. ``head_norms`` adds norms of each query and key head,
+    as Qwen3 has them: n*sb*(a*d + kv) + 4sb*(a + g).
     """
     sb, h, a = positive("batch", batch) * positive("sequence", sequence), positive("width", width), heads
     d = divided("width", h, "heads", a) if head_dim is None else positive("head_dim", head_dim)
     divided("heads", a, "kv_heads", kv_heads)
     e = dtype_bytes(dtype)
-    kept = _norm_bytes(norm, e)
-    terms = (
-        ByteTerm(name="norms", equation="(2*n + 2*e)*s*b*h", bytes=2 * (kept + e) * sb * h),
+    n = _norm_bytes(norm, e)
+    terms = [
+        ByteTerm(name="norms", equation="(2*n + 2*e)*s*b*h", bytes=2 * (n + e) * sb * h),
         ByteTerm(name="queries_and_output", equation="2*e*s*b*a*d", bytes=2 * e * sb * a * d),
         ByteTerm(name="keys_and_values", equation="2*e*s*b*kv", bytes=2 * e * sb * kv_heads * d),
         ByteTerm(name="mlp", equation="4*e*s*b*f", bytes=4 * e * sb * positive("ff", ff)),
         ByteTerm(name="log_sum_exp", equation="4*a*s*b", bytes=4 * a * sb),
         ByteTerm(name="norm_statistics", equation="8*s*b", bytes=8 * sb),
-    )
-    return ByteTerms(name="layer", terms=terms, source=SOURCE)
+    ]
+    if head_norms:
+        kept = (n * d + 4) * sb * (a + kv_heads)
+        terms.append(ByteTerm(name="head_norms", equation="n*s*b*(a*d + kv) + 4*s*b*(a + g)", bytes=kept))
+    return ByteTerms(name="layer", terms=tuple(terms), source=SOURCE)
 
 
 def llama_edges(

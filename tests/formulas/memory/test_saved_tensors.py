@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig, PretrainedConfig, Qwen3Config
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 
 from pytest_flopguard.core.errors import SizeError, UnknownNameError
-from pytest_flopguard.formulas.architectures.decoder_sizes import DecoderSizes, Experts
+from pytest_flopguard.formulas.architectures.decoder_sizes import DecoderSizes, Experts, Latent
 from pytest_flopguard.formulas.memory.activations import layer_activations
 from pytest_flopguard.formulas.memory.decoder import decoder_activations
 from pytest_flopguard.formulas.memory.saved_tensors import checkpointed_layer, gpt_layer, llama_edges, llama_layer
@@ -115,29 +115,65 @@ def test_a_llama_layer_of_transformers(
     assert run == expected
 
 
+SMALL: dict[str, Any] = {
+    "vocab_size": 70,
+    "hidden_size": 32,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "head_dim": 16,
+    "attn_implementation": "sdpa",
+    "use_cache": False,
+}
+SMALL_SIZES: dict[str, Any] = {"width": 32, "layers": 3, "heads": 4, "head_dim": 16, "vocab": 70, "gated": True}
+
+
+def kept_by(model: Any, saved_bytes: Callable[..., int]) -> int:
+    """Bytes that a training forward of 2 x 24 tokens keeps, the loss included."""
+    ids = torch.randint(3, 60, (2, 24))
+    return saved_bytes(lambda: model(ids, labels=ids), [*model.parameters(), *model.buffers()])
+
+
 @pytest.mark.parametrize(("name", "dtype"), DTYPES)
 @pytest.mark.parametrize("groups", [4, 2])
-def test_a_whole_llama_of_transformers(
-    name: str, dtype: torch.dtype, groups: int, saved_bytes: Callable[..., int]
+@pytest.mark.parametrize(("config", "extra"), [(LlamaConfig, 0), (Qwen3Config, 2 * 16)])
+def test_a_whole_model_of_transformers(
+    config: type[PretrainedConfig],
+    extra: int,
+    name: str,
+    dtype: torch.dtype,
+    groups: int,
+    saved_bytes: Callable[..., int],
 ) -> None:
-    """Layers and edges together are all that a training forward keeps, to the last byte."""
-    config = LlamaConfig(
-        vocab_size=70,
-        hidden_size=32,
-        intermediate_size=80,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=groups,
-        attn_implementation="sdpa",
-        use_cache=False,
+    """Layers and edges together are all that a training forward keeps, to the last byte; Qwen3 norms its heads."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config(**SMALL, num_key_value_heads=groups)).to(dtype)
+    sizes = DecoderSizes(**SMALL_SIZES, kv_heads=groups, ff=80, layer_extra=extra)
+    layers = decoder_activations(sizes, batch=2, sequence=24, dtype=name)
+    edges = llama_edges(batch=2, sequence=24, width=32, head_dim=16, vocab=70, dtype=name)
+    assert kept_by(model, saved_bytes) == (layers + edges).total
+
+
+@pytest.mark.parametrize(("name", "dtype"), DTYPES)
+@pytest.mark.parametrize("implementation", ["grouped_mm", "eager"])
+@pytest.mark.parametrize(("experts", "top_k"), [(4, 1), (4, 2), (6, 3)])
+def test_a_whole_mixtral_of_transformers(
+    implementation: str, experts: int, top_k: int, name: str, dtype: torch.dtype, saved_bytes: Callable[..., int]
+) -> None:
+    config = MixtralConfig(
+        **SMALL,
+        num_key_value_heads=2,
+        num_local_experts=experts,
+        num_experts_per_tok=top_k,
+        experts_implementation=implementation,
     )
     torch.manual_seed(0)
-    model, ids = LlamaForCausalLM(config).to(dtype), torch.randint(3, 60, (2, 24))
-    sizes = DecoderSizes(width=32, layers=3, heads=4, kv_heads=groups, ff=80, vocab=70, gated=True)
-    layers = decoder_activations(sizes, batch=2, sequence=24, dtype=name)
-    edges = llama_edges(batch=2, sequence=24, width=32, head_dim=8, vocab=70, dtype=name)
-    run = saved_bytes(lambda: model(ids, labels=ids), [*model.parameters(), *model.buffers()])
-    assert run == (layers + edges).total
+    model = AutoModelForCausalLM.from_config(config).to(dtype)
+    mixture = Experts(number=experts, top_k=top_k, ff=80)
+    sizes = DecoderSizes(**SMALL_SIZES, kv_heads=2, ff=0, experts=mixture)
+    layers = decoder_activations(sizes, batch=2, sequence=24, dtype=name, experts=implementation)
+    edges = llama_edges(batch=2, sequence=24, width=32, head_dim=16, vocab=70, dtype=name)
+    assert kept_by(model, saved_bytes) == (layers + edges).total
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
@@ -187,14 +223,43 @@ def test_recompute_of_a_decoder() -> None:
     assert decoder_activations(sizes, **options, recompute="full").total == 2 * 32_768
 
 
-def test_what_was_not_measured_has_no_number() -> None:
-    options: dict[str, Any] = {"batch": 1, "sequence": 8, "dtype": "bf16"}
-    plain: dict[str, Any] = {"width": 16, "layers": 1, "heads": 2, "vocab": 10}
-    mixture = DecoderSizes(**plain, ff=0, experts=Experts(number=4, top_k=2, ff=8))
-    with pytest.raises(SizeError, match=r"experts = .*depends on its kernels"):
-        decoder_activations(mixture, **options)
-    with pytest.raises(SizeError, match="flash = False: expected true for a gated MLP"):
-        decoder_activations(DecoderSizes(**plain, ff=8, gated=True), **options, flash=False)
+PLAIN: dict[str, Any] = {"width": 16, "layers": 2, "heads": 2, "vocab": 10, "ff": 8}
+MIXTURE = Experts(number=4, top_k=2, ff=8)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "told"),
+    [
+        ({"gated": True}, {"flash": False}, r"flash = False: expected True for a gated MLP"),
+        ({"gated": True, "layer_norms": 4}, {}, r"layer_norms = 4: expected 2"),
+        ({"layer_norms": 1}, {}, r"layer_norms = 1: expected 2"),
+        ({"gated": True, "layer_extra": 5}, {}, r"layer_extra = 5: expected 0, or the norms"),
+        ({"layer_extra": 16}, {}, r"layer_extra = 16: expected 0"),
+        ({"latent": Latent(kv_rank=4, nope=4, rope=4, value=4)}, {}, r"latent = .*: expected no latent attention"),
+        (
+            {"experts": Experts(number=4, top_k=2, ff=8, shared_ff=8)},
+            {},
+            r"experts = .*: expected gated experts",
+        ),
+        (
+            {"experts": Experts(number=4, top_k=2, ff=8, gated=False)},
+            {},
+            r"experts = .*: expected gated experts",
+        ),
+        ({"experts": MIXTURE, "dense_layers": (0,)}, {}, r"experts = .*: expected gated experts"),
+        ({"experts": MIXTURE}, {"tensor": 2}, r"tensor parallel size = 2: expected 1 with experts"),
+    ],
+)
+def test_what_was_not_measured_has_no_number(sizes: dict[str, Any], options: dict[str, Any], told: str) -> None:
+    with pytest.raises(SizeError, match=told):
+        decoder_activations(DecoderSizes(**PLAIN, **sizes), batch=1, sequence=8, dtype="bf16", **options)
+
+
+def test_checkpoints_are_known_of_any_layer() -> None:
+    # e*sbh of each of two layers
+    sizes = DecoderSizes(**PLAIN, experts=Experts(number=4, top_k=2, ff=8, shared_ff=8))
+    found = decoder_activations(sizes, batch=1, sequence=8, dtype="bf16", recompute="full")
+    assert found.total == 2 * 2 * 8 * 16
 
 
 @pytest.mark.parametrize(
@@ -203,6 +268,12 @@ def test_what_was_not_measured_has_no_number() -> None:
         (lambda: gpt_layer(**SIZES, dtype="bf16", dropout="bool"), "unknown dropout 'bool'.*did you mean 'bool-mask'"),
         (lambda: gpt_layer(**SIZES, dtype="tf32"), "unknown storage dtype 'tf32'"),
         (lambda: llama_layer(**SIZES, kv_heads=2, ff=8, dtype="bf16", norm="hf"), "unknown norm 'hf'"),
+        (
+            lambda: decoder_activations(
+                DecoderSizes(**PLAIN, experts=MIXTURE), batch=1, sequence=8, dtype="bf16", experts="batched_mm"
+            ),
+            "unknown experts implementation 'batched_mm'; known are eager, grouped_mm",
+        ),
         (
             lambda: decoder_activations(
                 DecoderSizes(width=16, layers=1, heads=2, vocab=10, ff=8),
