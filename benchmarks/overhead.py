@@ -28,6 +28,7 @@ from pathlib import Path
 
 import torch
 from tabulate import tabulate
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from pytest_flopguard.backends.dispatch import DispatchFlops
@@ -98,6 +99,34 @@ def llama_train() -> Run:
     return run
 
 
+def llama_405b_train() -> Run:
+    """Llama-3.1-405B, forward and backward, batch 1, sequence 8192, on fake tensors."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    fake = FakeTensorMode()
+    with fake:
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=128256,
+                hidden_size=16384,
+                intermediate_size=53248,
+                num_hidden_layers=126,
+                num_attention_heads=128,
+                num_key_value_heads=8,
+                max_position_embeddings=131072,
+                use_cache=False,
+            )
+        )
+        tokens = torch.zeros(1, 8192, dtype=torch.long)
+
+    def run() -> None:
+        with fake:
+            model(tokens).logits.sum().backward()
+            model.zero_grad()
+
+    return run
+
+
 def tiny_ops() -> Run:
     """10,000 additions of four elements: nothing but what each op call costs."""
     x, y = torch.ones(4), torch.ones(4)
@@ -115,6 +144,7 @@ CASES = (
     Case(name="GPT-2 124M forward, cpu, 1x256", make=gpt2_forward(256), rounds=3),
     Case(name="GPT-2 124M forward, cpu, 1x1024", make=gpt2_forward(1024)),
     Case(name="Llama-2-7B forward + backward, meta, 1x4096", make=llama_train, rounds=2),
+    Case(name="Llama-3.1-405B forward + backward, fake, 1x8192", make=llama_405b_train),
     Case(name="10,000 tiny ops, cpu", make=tiny_ops, rounds=3),
 )
 

@@ -27,9 +27,17 @@ from pytest_flopguard.core.measurement import FlopTally
 Placed = Callable[[str, Callable[[], nn.Module]], AbstractContextManager[nn.Module]]
 Count = Callable[..., tuple[FlopTally, int]]
 Traced = Callable[..., "int | None"]
-EVERYWHERE = ["cpu", "meta", "fake"]
+CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
+EVERYWHERE = ["cpu", "meta", "fake", CUDA]
 # One attention on real tensors, both where they cost nothing.
-PLACES = [("cpu", "sdpa"), ("meta", "sdpa"), ("meta", "eager"), ("fake", "sdpa"), ("fake", "eager")]
+PLACES = [
+    ("cpu", "sdpa"),
+    ("meta", "sdpa"),
+    ("meta", "eager"),
+    ("fake", "sdpa"),
+    ("fake", "eager"),
+    pytest.param("cuda", "sdpa", marks=pytest.mark.gpu),
+]
 
 
 def with_attention(config: Any, attention: str) -> Any:
@@ -48,7 +56,7 @@ def open_mask(length: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("place", [pytest.param("cpu", marks=pytest.mark.slow), "meta", "fake"])
+@pytest.mark.parametrize("place", [pytest.param("cpu", marks=pytest.mark.slow), "meta", "fake", CUDA])
 def test_gpt2(placed: Placed, count: Count, place: str, attention: str) -> None:
     config = with_attention(GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False), attention)
     with placed(place, lambda: GPT2LMHeadModel(config)) as model:
