@@ -41,6 +41,14 @@ class TermLike(Protocol):
     def forward(self) -> int:
         """Forward FLOPs of all occurrences."""
 
+    @property
+    def backward(self) -> int:
+        """Backward FLOPs of all occurrences."""
+
+    @property
+    def recompute(self) -> int:
+        """FLOPs of all occurrences that are done again in backward."""
+
 
 class BreakdownLike(Protocol):
     """What the table shows of a breakdown."""

@@ -1,0 +1,152 @@
+"""The time and the utilisation of an estimate: a bound that no run beats, and what a given share of the peak means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_flopguard.core.figure import Figure, inapplicable, unknown
+from pytest_flopguard.formulas.architectures.decoder_sizes import DecoderSizes
+from pytest_flopguard.formulas.architectures.parameters import active_parameters, decoder_parameters
+from pytest_flopguard.formulas.breakdown import Breakdown
+from pytest_flopguard.formulas.dtypes import dtype_bytes
+from pytest_flopguard.formulas.estimates.asked import Machine, Subject, Workload
+from pytest_flopguard.formulas.estimates.work import core_of, rule_flops, run_flops
+from pytest_flopguard.formulas.hardware.roofline import Roofline, roofline
+from pytest_flopguard.formulas.memory.decoder import decoder_kv_cache
+from pytest_flopguard.formulas.scaling.training_time import SECONDS_PER_HOUR, training_seconds, utilization
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What the time is of: FLOPs that the model asks for, those that are really done, and those of the rule."""
+
+    of: str
+    tokens: int
+    model: int
+    done: int
+    by_rule: int
+    core: int | None
+
+
+def time_figures(
+    subject: Subject, work: Workload, form: Breakdown | None, machine: Machine | None
+) -> dict[str, Figure]:
+    """Return time and utilisation; unknown where no GPU is given, or nothing is said of how well it is used."""
+    if machine is None:
+        return {
+            name: inapplicable("no --gpu")
+            for name in ("time", "mfu", "hfu", "mfu_by_rule", "mfu_by_palm", "tokens_per_second")
+        }
+    job = _job(subject, work, form)
+    peak = machine.gpu.peak(work.dtype, sparse=machine.sparse)
+    rate = machine.gpus * peak
+    least = _least(subject, work, machine, job, peak)
+    seconds, how = _seconds(machine, job, peak)
+    found = {
+        "time.of": Figure(value=job.of, how=f"{machine.gpus:,} * {machine.gpu.name}"),
+        "time.peak": Figure(value=rate, unit="FLOP/s", how=f"{machine.gpus:,} * {peak:,}, {_kind(machine)}"),
+        "time.at_least_seconds": Figure(
+            value=least.seconds, unit="s", how=f"no run is faster: bound by {least.bound} at the full peak"
+        ),
+        "time.bound": Figure(value=least.bound, how=_traffic(least)),
+    }
+    if seconds is None:
+        reason = "say --mfu (a share of the peak), --seconds or --gpu-hours"
+        named = ("time.seconds", "time.gpu_hours", "mfu", "hfu", "mfu_by_rule", "mfu_by_palm", "tokens_per_second")
+        return found | {name: unknown(reason) for name in named}
+    used = utilization(job.model, seconds=seconds, gpus=machine.gpus, peak=peak)
+    return found | {
+        "time.seconds": Figure(value=seconds, unit="s", how=how),
+        "time.gpu_hours": Figure(value=seconds * machine.gpus / SECONDS_PER_HOUR, how="hours of one GPU"),
+        "mfu": Figure(value=used, unit="share", how="what the model asks for / (time * peak)"),
+        "hfu": _hardware(job, seconds, machine, peak),
+        "mfu_by_rule": Figure(
+            value=utilization(job.by_rule, seconds=seconds, gpus=machine.gpus, peak=peak),
+            unit="share",
+            how=f"{6 if work.train else 2}*N*D / (time * peak)",
+        ),
+        "mfu_by_palm": _by_palm(job, seconds, machine, peak),
+        "tokens_per_second": Figure(value=job.tokens / seconds, how="of all GPUs together"),
+    }
+
+
+def _job(subject: Subject, work: Workload, form: Breakdown | None) -> _Job:
+    if work.tokens:
+        return _Job(
+            of="training run",
+            tokens=work.tokens,
+            model=run_flops(subject, work, form, recompute=False),
+            done=run_flops(subject, work, form),
+            by_rule=rule_flops(subject, work, work.tokens),
+            core=None if form is None else run_flops(subject, work, core_of(form), recompute=False),
+        )
+    rule = rule_flops(subject, work, work.new)
+    if form is None:
+        return _Job(of=work.step, tokens=work.new, model=rule, done=rule, by_rule=rule, core=None)
+    core = core_of(form)
+    model = form.training_step if work.train else form.forward
+    done = form.hardware_step if work.train else form.forward
+    return _Job(
+        of=work.step,
+        tokens=work.new,
+        model=model,
+        done=done,
+        by_rule=rule,
+        core=core.training_step if work.train else core.forward,
+    )
+
+
+def _seconds(machine: Machine, job: _Job, peak: int) -> tuple[float | None, str]:
+    if machine.mfu is not None:
+        seconds = training_seconds(job.model, gpus=machine.gpus, peak=peak, mfu=machine.mfu)
+        return seconds, f"at {machine.mfu:.2%} of the peak"
+    if machine.gpu_hours is not None:
+        return machine.gpu_hours * SECONDS_PER_HOUR / machine.gpus, "from the GPU-hours"
+    return machine.seconds, "as measured"
+
+
+def _least(subject: Subject, work: Workload, machine: Machine, job: _Job, peak: int) -> Roofline:
+    moved = 0 if work.train else _moved(subject, work)
+    if machine.sparse:
+        rate, wide = machine.gpus * peak, machine.gpus * machine.gpu.bandwidth
+        return Roofline(flops=job.done, moved=moved, peak=rate, bandwidth=wide)
+    return roofline(flops=job.done, moved=moved, on=machine.gpu, dtype=work.dtype, gpus=machine.gpus)
+
+
+def _moved(subject: Subject, work: Workload) -> int:
+    """Bytes that pass the memory at least: the matrices that every token meets, once, and the cache.
+
+    Embeddings are looked up a row at a time, and of experts at least those of one token are read.
+    """
+    sizes = subject.sizes
+    if not isinstance(sizes, DecoderSizes):
+        return 0
+    parts = decoder_parameters(sizes)
+    looked_up = parts.get("positions", 0) + (0 if sizes.tied else parts["embedding"])
+    weights = dtype_bytes(work.dtype, active_parameters(sizes) - looked_up)
+    return weights + decoder_kv_cache(sizes, tokens=work.seq, dtype=work.dtype, batch=work.batch)
+
+
+def _traffic(least: Roofline) -> str:
+    if not least.moved:
+        return "memory traffic left out"
+    return f"at least {least.moved:,} B pass the memory in {least.memory_seconds:.4g} s"
+
+
+def _hardware(job: _Job, seconds: float, machine: Machine, peak: int) -> Figure:
+    if job.done == job.model:
+        return inapplicable("nothing is computed again")
+    done = utilization(job.done, seconds=seconds, gpus=machine.gpus, peak=peak)
+    return Figure(value=done, unit="share", how="what the hardware does / (time * peak)")
+
+
+def _by_palm(job: _Job, seconds: float, machine: Machine, peak: int) -> Figure:
+    if job.core is None:
+        return unknown("a number of parameters does not say what attention costs")
+    used = utilization(job.by_rule + job.core, seconds=seconds, gpus=machine.gpus, peak=peak)
+    how = "the rule of thumb and attention over the context: Chowdhery et al. 2022 (PaLM), appendix B"
+    return Figure(value=used, unit="share", how=how)
+
+
+def _kind(machine: Machine) -> str:
+    return "sparse" if machine.sparse else "dense"

@@ -1,0 +1,127 @@
+"""The FLOPs of an estimate: by closed form and, beside it, by the rule of thumb 2ND forward and 6ND in training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pytest_flopguard.core.errors import SizeError, message
+from pytest_flopguard.core.figure import Figure, inapplicable, unknown
+from pytest_flopguard.formulas.architectures.decoder_sizes import DecoderSizes
+from pytest_flopguard.formulas.architectures.models import closed_form
+from pytest_flopguard.formulas.architectures.parameters import active_parameters
+from pytest_flopguard.formulas.breakdown import Breakdown
+from pytest_flopguard.formulas.estimates.asked import Subject, Workload
+from pytest_flopguard.formulas.scaling.compute import forward_compute, pf_days, training_compute
+
+# What stands outside the blocks is never done again.
+_EDGES = ("lm_head", "classifier", "pooler", "transform", "patch", "conv1", "conv2")
+
+
+def form_of(subject: Subject, work: Workload) -> Breakdown | None:
+    """Return the closed form of the workload's step; None where nothing but a number of parameters is known."""
+    if subject.sizes is None:
+        if work.recompute != "none":
+            rule = "'none', as a number of parameters does not say what is computed again"
+            raise SizeError(message("bad-size", name="recompute", value=work.recompute, rule=rule))
+        return None
+    seq = 1 if work.decode else work.seq
+    form = closed_form(subject.sizes, batch=work.batch, seq=seq, past=work.past, attention=work.attention)
+    if not work.train or work.recompute == "none":
+        return form
+    core = tuple(each.name for each in form if in_core(each.name))
+    if work.recompute == "selective":
+        return form.recomputed(*core)
+    return form.recomputed(but=_EDGES)
+
+
+def in_core(term: str) -> bool:
+    """Whether a term is scores or values: what grows with the square of the context."""
+    return term.endswith(("_scores", "_values"))
+
+
+def core_of(form: Breakdown) -> Breakdown:
+    """Return the scores and values of a closed form."""
+    return replace(form, terms=tuple(each for each in form if in_core(each.name)))
+
+
+def parameter_figures(subject: Subject, form: Breakdown | None, tokens: int) -> dict[str, Figure]:
+    """Return how many parameters there are, how many a token meets, and how many it is multiplied with."""
+    count = subject.parameters
+    found = {"parameters": Figure(value=count, how="each shared one once" if subject.sizes else "as given")}
+    if form is None or not isinstance(subject.sizes, DecoderSizes):
+        reason = "told of decoders only"
+        return found | {"active_parameters": inapplicable(reason), "matrix_parameters": inapplicable(reason)}
+    multiplied = sum(each.forward for each in form if not in_core(each.name))
+    return found | {
+        "active_parameters": Figure(value=active_parameters(subject.sizes), how="those that one token meets"),
+        "matrix_parameters": Figure(
+            value=multiplied // (2 * tokens),
+            how="those that one token is multiplied with: no embedding, biases and norms",
+        ),
+    }
+
+
+def step_figures(subject: Subject, work: Workload, form: Breakdown | None) -> dict[str, Figure]:
+    """Return the FLOPs of one step by phase, per token, and by the rule of thumb."""
+    rule = _by_rule(subject, work, work.new)
+    if form is None:
+        forward = forward_compute(subject.parameters, work.new)
+        found = {"forward": Figure(value=forward, unit="FLOP", how="2*N*tokens; attention over the context left out")}
+        if work.train:
+            found["backward"] = Figure(value=2 * forward, unit="FLOP", how="twice the forward")
+        total = 3 * forward if work.train else forward
+    else:
+        found = {"forward": Figure(value=form.forward, unit="FLOP", how="the terms above")}
+        if work.train:
+            found["backward"] = Figure(value=form.backward, unit="FLOP", how="two gradients of each product")
+        if work.train and work.recompute != "none":
+            found["recompute"] = Figure(value=form.recompute, unit="FLOP", how=f"{work.recompute} recompute")
+        total = form.hardware_step if work.train else form.forward
+    found.setdefault("backward", inapplicable("no --train: nothing is trained"))
+    found.setdefault("recompute", inapplicable("nothing is computed again"))
+    found["total"] = Figure(value=total, unit="FLOP", how=f"one {work.step}")
+    found["per_token"] = _per_token(total, work.new)
+    found["by_rule"] = rule
+    return {f"flops.{name}": each for name, each in found.items()}
+
+
+def run_figures(subject: Subject, work: Workload, form: Breakdown | None) -> dict[str, Figure]:
+    """Return the FLOPs of a whole training run; one unknown figure where no tokens are given."""
+    if not work.tokens:
+        return {"run": inapplicable("no --tokens: no training run was asked for")}
+    flops = run_flops(subject, work, form)
+    return {
+        "run.tokens": Figure(value=work.tokens, how="as given"),
+        "run.flops": Figure(value=flops, unit="FLOP", how="one step's FLOPs * tokens / (batch * seq)"),
+        "run.by_rule": _by_rule(subject, work, work.tokens),
+        "run.pf_days": Figure(value=pf_days(flops), how="petaFLOP/s-days: FLOPs / (10**15 * 86,400)"),
+    }
+
+
+def run_flops(subject: Subject, work: Workload, form: Breakdown | None, *, recompute: bool = True) -> int:
+    """FLOPs of all tokens of a run, exact; SizeError where these sequences leave a fraction of a FLOP."""
+    if form is None:
+        return training_compute(subject.parameters, work.tokens)
+    step = form.hardware_step if recompute else form.training_step
+    whole, rest = divmod(step * work.tokens, work.new)
+    if rest:
+        rule = f"a multiple of batch * seq = {work.new}: a token's share of this model's FLOPs is not whole"
+        raise SizeError(message("bad-size", name="tokens", value=work.tokens, rule=rule))
+    return whole
+
+
+def rule_flops(subject: Subject, work: Workload, tokens: int) -> int:
+    """6*N*D in training, 2*N*D otherwise, N the parameters that a token meets."""
+    count = active_parameters(subject.sizes) if isinstance(subject.sizes, DecoderSizes) else subject.parameters
+    return training_compute(count, tokens) if work.train else forward_compute(count, tokens)
+
+
+def _by_rule(subject: Subject, work: Workload, tokens: int) -> Figure:
+    how = f"{6 if work.train else 2}*N*D, the rule of thumb: no attention over the context"
+    return Figure(value=rule_flops(subject, work, tokens), unit="FLOP", how=how)
+
+
+def _per_token(total: int, tokens: int) -> Figure:
+    if total % tokens:
+        return unknown("windows leave a fraction: tokens do not all cost the same")
+    return Figure(value=total // tokens, unit="FLOP", how="total / tokens")
