@@ -9,7 +9,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-_PLAIN = {torch.Tensor, nn.Parameter, FakeTensor}
+PLAIN = {torch.Tensor, nn.Parameter, FakeTensor}
 _COMPRESSED = {
     torch.sparse_csr: ("crow_indices", "col_indices"),
     torch.sparse_bsr: ("crow_indices", "col_indices"),
@@ -20,7 +20,7 @@ _COMPRESSED = {
 
 def holders(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     """Yield the tensors with a storage that together hold the data of one."""
-    if type(tensor) not in _PLAIN and is_traceable_wrapper_subclass(tensor):
+    if type(tensor) not in PLAIN and is_traceable_wrapper_subclass(tensor):
         names, _ = tensor.__tensor_flatten__()
         for name in names:
             yield from holders(getattr(tensor, name))

@@ -8,7 +8,7 @@ not a tensor's. Storages that existed before the watch are found when they are f
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flopguard.backends.base import Unavailable
-from pytest_flopguard.backends.data_holders import holders
+from pytest_flopguard.backends.data_holders import PLAIN, holders
 from pytest_flopguard.backends.module_tree import own_buffers, own_parameters, parts
 from pytest_flopguard.backends.op_watch import OpWatch
 from pytest_flopguard.core.measurement import CATEGORIES, MemoryPeak
@@ -178,13 +178,20 @@ class LiveStorage:
             return "other"
         return "activations" if had_tensor else "inputs"
 
-    def _storages(self, tensor: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.UntypedStorage]]:
-        """Yield the tensors that hold a tensor's data, most often itself; remembered is one that cannot be followed."""
+    def _storages(self, tensor: torch.Tensor) -> Sequence[tuple[torch.Tensor, torch.UntypedStorage]]:
+        """Return what holds a tensor's data, most often itself; remembered is a tensor that cannot be followed."""
+        if type(tensor) in PLAIN:
+            try:
+                return ((tensor, tensor.untyped_storage()),)
+            except NotImplementedError:  # sparse, or of a layout that only its own kernels can read
+                pass
+        found = []
         for each in holders(tensor):
             try:
-                yield each, each.untyped_storage()
-            except NotImplementedError:  # data of a layout that only its own kernels can read
+                found.append((each, each.untyped_storage()))
+            except NotImplementedError:
                 self._opaque.add(str(each.layout))
+        return found
 
     def _find(self, tensor: torch.Tensor) -> None:
         """Take note of a tensor that is used; a storage that was never seen has been there from the start."""

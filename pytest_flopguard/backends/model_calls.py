@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from pytest_flopguard.backends.call_specs import specs
 from pytest_flopguard.core.model_call import Checkpointing, ModelCall
 from pytest_flopguard.core.tensors import TensorSpec
 
+_LAYER = "GradientCheckpointingLayer"  # the base class of transformers' layers
 _NESTED = 3  # how deep inside containers arguments are described
 
 
@@ -58,7 +59,7 @@ class ModelCalls:
                 wants_gradient=frozenset(
                     name for name, value in given.items() if isinstance(value, torch.Tensor) and value.requires_grad
                 ),
-                checkpointing=_checkpointing(module),
+                **_checkpointing(module),
                 frozen=tuple(name for name, each in parameters if not each.requires_grad),
             )
         )
@@ -162,13 +163,18 @@ def _holds_encoder(cache: Any) -> bool:
     return isinstance(updated, dict) and bool(updated) and all(updated.values())
 
 
-def _checkpointing(module: nn.Module) -> Checkpointing:
+class _Checkpointed(TypedDict):
+    checkpointing: Checkpointing
+    checkpointed: tuple[bool, ...]
+
+
+def _checkpointing(module: nn.Module) -> _Checkpointed:
     """Return what checkpointing will do again: what transformers' layers say of themselves."""
-    if not module.training:
-        return "none"
-    for part in module.modules():
-        function = getattr(part, "_gradient_checkpointing_func", None)
-        if getattr(part, "gradient_checkpointing", False) is True and function is not None:
-            keywords = function.keywords if isinstance(function, partial) else {}
-            return "whole" if keywords.get("use_reentrant", True) else "needed"
-    return "none"
+    layers = [each for each in module.modules() if _LAYER in (kind.__name__ for kind in type(each).__mro__)]
+    flags = tuple(getattr(each, "gradient_checkpointing", False) is True for each in layers)
+    found: Checkpointing = "none"
+    if module.training and any(flags):
+        function = getattr(layers[flags.index(True)], "_gradient_checkpointing_func", None)
+        keywords = function.keywords if isinstance(function, partial) else {}
+        found = "whole" if keywords.get("use_reentrant", True) else "needed"
+    return {"checkpointing": found, "checkpointed": flags}
