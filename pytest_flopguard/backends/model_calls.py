@@ -147,6 +147,9 @@ def _key_lengths(cache: Any, length: int) -> tuple[int, ...]:
 
 def _unpadded(mask: Any, length: int) -> bool:
     """Whether a mask of tokens hides none of the new ones; False where nobody can read it."""
+    if isinstance(mask, Mapping):
+        # Masks by kind of layer are those that attention gets: none where it need not look.
+        mask = mask.get("full_attention")
     if mask is None:
         return True
     if not isinstance(mask, torch.Tensor) or mask.ndim != 2:

@@ -19,7 +19,8 @@ class ModelCall:
     ``children`` the names of its direct parts. A cache that came with the call held ``past`` tokens (None where that
     cannot be read), and attention meets ``keys`` positions in each layer, the new ones included; ``cross_cached`` says
     that it held an encoder's output. ``kernel`` is the model's implementation of attention, and ``unpadded`` whether no
-    token of the batch is masked. ``frozen`` are the parameters that want no gradient.
+    token of the batch is masked. ``checkpointed`` says of each layer whether it is. ``frozen`` are the parameters that
+    want no gradient.
     """
 
     model: str
@@ -36,4 +37,5 @@ class ModelCall:
     grad: bool = False
     wants_gradient: frozenset[str] = field(default_factory=frozenset)
     checkpointing: Checkpointing = "none"
+    checkpointed: tuple[bool, ...] = ()
     frozen: tuple[str, ...] = ()

@@ -157,7 +157,7 @@ def _encoder_decoder(
         source=source,
         target=target,
         past=_past(call, attention),
-        keys=call.keys[0] if call.keys else 0,
+        keys=_keys(call, target, (0,) * len(call.keys))[0] if call.keys else 0,
         attention=attention,
         encode=not encoded,
         cross_cached=call.cross_cached,
@@ -179,7 +179,7 @@ def _whisper(call: ModelCall, sizes: WhisperSizes, head: str, attention: str) ->
         batch=batch,
         target=target,
         past=_past(call, attention),
-        keys=call.keys[0] if call.keys else 0,
+        keys=_keys(call, target, (0,) * len(call.keys))[0] if call.keys else 0,
         attention=attention,
         encode=not encoded,
         cross_cached=call.cross_cached,
@@ -211,7 +211,7 @@ def _keys(call: ModelCall, seq: int, windows: Sequence[int]) -> tuple[int, ...]:
     Into an empty static cache, which is longer than the prompt, transformers' sdpa attention looks no further than the
     prompt, if no mask makes it.
     """
-    cut = call.kernel == "sdpa" and not call.past and seq > 1 and call.unpadded
+    cut = call.kernel == "sdpa" and not call.past and seq > 1 and call.unpadded and family_of(call.config).cuts_keys
     pairs = zip(call.keys, windows, strict=True)
     return tuple(seq if cut and (not window or keys < window) else keys for keys, window in pairs)
 

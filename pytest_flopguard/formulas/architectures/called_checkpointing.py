@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
+from pytest_flopguard.core.errors import ConfigError, message
 from pytest_flopguard.core.model_call import ModelCall
 from pytest_flopguard.formulas.architectures.families import Family
 from pytest_flopguard.formulas.breakdown import Breakdown, Term
@@ -22,8 +24,23 @@ def recomputed(form: Breakdown, call: ModelCall, family: Family) -> Breakdown:
     """
     if call.checkpointing == "none":
         return form
+    layers, again = len(call.checkpointed), sum(call.checkpointed)
     skips = family.last_product if call.checkpointing == "needed" and not _drops_out(call) else ()
-    return replace(form, terms=tuple(_again(each, skips) for each in form))
+    if again == layers:
+        return replace(form, terms=tuple(_again(each, skips) for each in form))
+    return replace(form, terms=tuple(part for each in form for part in _some(each, skips, again, layers, call)))
+
+
+def _some(term: Term, skips: tuple[str, ...], again: int, layers: int, call: ModelCall) -> Iterator[Term]:
+    """Split a term in the layers that are checkpointed and the others, where all layers are alike."""
+    if term.name in _OUTSIDE:
+        yield term
+    elif term.times == layers:
+        yield replace(_again(term, skips), times=again)
+        yield replace(term, times=layers - again)
+    else:
+        problem = f"{again} of {layers} layers are checkpointed, and not all are alike: no closed form tells which"
+        raise ConfigError(message("bad-config", model_type=call.config.get("model_type"), problem=problem))
 
 
 def _again(term: Term, skips: tuple[str, ...]) -> Term:

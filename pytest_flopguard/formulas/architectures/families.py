@@ -25,7 +25,8 @@ class Family:
     """One model type of transformers: ``read`` turns its config into sizes, ``modules`` names paths by term.
 
     ``last_product`` are the terms whose last matrix ends a block: nothing after it needs its result in backward.
-    ``frozen`` is a regular expression of parameters that want no gradient and meet no product.
+    ``frozen`` is a regular expression of parameters that want no gradient and meet no product. ``cuts_keys`` says
+    whether its attention into an empty static cache looks no further than the prompt.
     """
 
     model_type: str
@@ -33,6 +34,7 @@ class Family:
     modules: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     last_product: tuple[str, ...] = ("mlp",)
     frozen: str = "^$"
+    cuts_keys: bool = True
 
 
 # A layer may be replaced by one with layers of its own, as adapters do.
@@ -143,6 +145,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             ),
             Family(
                 model_type="falcon",
+                cuts_keys=False,
                 read=gpts.falcon,
                 modules=_paths("self_attention", "query_key_value", "dense", _FUSED),
             ),
