@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pytest_flopguard.core.measurement import Attention, Cost, FlopTally, Kind, MemoryPeak, OpCall, ParameterCount
 from pytest_flopguard.core.model_call import ModelCall
+from pytest_flopguard.core.workload import Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,14 @@ class ModelNoter(Protocol):
         """From now on note the calls of models that have a config."""
 
     def model_calls(self, mark: Any) -> tuple[ModelCall, ...]:
+        """Return the calls since the mark."""
+
+
+@runtime_checkable
+class WorkloadNoter(Protocol):
+    """A FlopBackend that can also tell what the outermost modules were called with."""
+
+    def workload(self, mark: Any) -> Workload:
         """Return the calls since the mark."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from pytest_flopguard.backends import cuda_graphs
 from pytest_flopguard.backends.base import CostModel
 from pytest_flopguard.backends.known_op import KnownOp
 from pytest_flopguard.backends.model_calls import ModelCalls
@@ -15,6 +16,7 @@ from pytest_flopguard.backends.traffic import Traffic
 from pytest_flopguard.core.measurement import FlopTally, Kind, OpCount, ParameterCount, UnknownOp
 from pytest_flopguard.core.model_call import ModelCall
 from pytest_flopguard.core.traffic import ByteTally
+from pytest_flopguard.core.workload import Workload
 
 
 class _Mark(NamedTuple):
@@ -93,6 +95,10 @@ class DispatchFlops:
         """Calls of models in the region."""
         return self.watch.modules.model_calls(mark.modules)
 
+    def workload(self, mark: _Mark) -> Workload:
+        """Return what the outermost modules of the region were called with."""
+        return self.watch.modules.workload(mark.modules)
+
     def parameters(self, mark: _Mark) -> ParameterCount | None:
         """Distinct parameters of the models that ran in the region."""
         return self.watch.modules.parameters(mark.modules)
@@ -142,4 +148,14 @@ class DispatchFlops:
                 phase="forward",
                 calls=unseen,
                 reason="op calls of threads that started before the test are not seen",
+            )
+        graphs = cuda_graphs.alive()
+        if graphs:
+            yield UnknownOp(
+                op="cuda.graph",
+                call="a captured CUDA graph is alive, and may have been replayed",
+                module="",
+                phase="forward",
+                calls=graphs,
+                reason="the replay of a CUDA graph shows no op calls: count the model without the graph",
             )

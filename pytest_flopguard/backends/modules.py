@@ -26,8 +26,10 @@ from pytest_flopguard.backends.model_calls import ModelCalls
 from pytest_flopguard.backends.module_tree import own_parameters, parts
 from pytest_flopguard.backends.new_threads import started_by_python
 from pytest_flopguard.backends.parameter_numbers import ParameterNumbers
+from pytest_flopguard.backends.workload_calls import WorkloadCalls
 from pytest_flopguard.core.measurement import ParameterCount, Phase
 from pytest_flopguard.core.model_call import ModelCall
+from pytest_flopguard.core.workload import Workload, workload_of
 
 _CHECKPOINT_FILE = torch.utils.checkpoint.__file__
 _next_node_number = torch._C._autograd._get_sequence_nr
@@ -71,10 +73,11 @@ class _Running(NamedTuple):
 
 
 class ModulesMark(NamedTuple):
-    """The start of a region: how many outermost modules and noted models were called before."""
+    """The start of a region: how many outermost modules ran, and how many calls of them and of models, before."""
 
     ran: int
     noted: int
+    called: int
 
 
 class _Step(NamedTuple):
@@ -125,6 +128,7 @@ class ModuleTracker:
         self._ran: list[_Root] = []
         if self.models is not None:
             self.models.seen.clear()
+        self._calls = WorkloadCalls()
         self._classes: dict[str, int] = {}
         self._numbers = ParameterNumbers()
         self._local = local()
@@ -175,7 +179,7 @@ class ModuleTracker:
         here = self._here()
         if not here.stack:
             here.steps.clear()  # a step that raised has not said that it ended
-        return ModulesMark(len(self._ran), len(self.models.seen) if self.models else 0)
+        return ModulesMark(len(self._ran), len(self.models.seen) if self.models else 0, len(self._calls.seen))
 
     def model_calls(self, mark: ModulesMark) -> tuple[ModelCall, ...]:
         """Calls of models since the mark, if they are noted."""
@@ -184,6 +188,10 @@ class ModuleTracker:
     def roots(self) -> Iterator[nn.Module]:
         """Outermost modules that have run and still live."""
         yield from list(self._roots.keys())
+
+    def workload(self, mark: ModulesMark) -> Workload:
+        """Return what the outermost modules were called with since the mark."""
+        return workload_of(self._calls.seen[mark.called :])
 
     def parameters(self, mark: ModulesMark) -> ParameterCount | None:
         """Distinct parameters of the outermost modules that ran since the mark; None if no module ran."""
@@ -261,6 +269,8 @@ class ModuleTracker:
             with self._lock:
                 here.root = self._root_of(module, again)
                 self._ran.append(here.root)
+                if not here.stack and not again:
+                    self._calls.note(module, args)
         if id(module) not in here.root.paths:
             with self._lock:
                 here.root.refresh()
