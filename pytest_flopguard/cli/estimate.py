@@ -12,6 +12,7 @@ from pytest_flopguard.formulas.architectures.pairs import CONVENTIONS
 from pytest_flopguard.formulas.estimates.asked import RECIPE, Machine, Subject, Workload
 from pytest_flopguard.formulas.estimates.estimate import estimate
 from pytest_flopguard.formulas.hardware.datasheets import gpu
+from pytest_flopguard.formulas.rates import above_zero, share
 from pytest_flopguard.reporters import estimate_json, estimate_table
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the estimate."""
     mistakes = Mistakes()
-    model = mistakes.read("MODEL", lambda: subject(options.model, counts=True))
+    model = mistakes.read(lambda: subject(options.model, counts=True))
     work = _work(options, mistakes, model)
     machine = _machine(options, mistakes)
     mistakes.check()
@@ -79,17 +80,16 @@ def run(options: argparse.Namespace) -> int:
 def _work(options: argparse.Namespace, mistakes: Mistakes, model: Subject | None) -> Workload | None:
     tokens = mistakes.number("--tokens", options.tokens)
     if model is not None and options.seq is None and model.sizes is not None and not model.reads_images:
-        mistakes.add("--seq", "bad-value", name="--seq", value=None, expected="the tokens of each sequence", hint="")
+        mistakes.expected("--seq", None, "the tokens of each sequence")
     batch, seq = mistakes.number("--batch", options.batch), mistakes.number("--seq", options.seq)
     # Each field by itself first, so that every mistake is told.
     for name in ("attention", "dtype", "recipe", "optimizer", "recompute"):
         value = getattr(options, name)
         if value:
-            mistakes.read(f"--{name}", lambda name=name, value=value: Workload(**{name: value}))  # type: ignore[misc]
+            mistakes.read(lambda name=name, value=value: Workload(**{name: value}))  # type: ignore[misc]
     if mistakes.problems:
         return None
     return mistakes.read(
-        "command line",
         lambda: Workload(
             batch=batch or 1,
             seq=seq or 1,
@@ -109,28 +109,24 @@ def _machine(options: argparse.Namespace, mistakes: Mistakes) -> Machine | None:
     if options.gpu is None:
         for name in (*_LAYOUT, *_TIMES):
             if getattr(options, name) is not None:
-                mistakes.add(_flag(name), "bad-value", **_needs_gpu(name, getattr(options, name)))
+                mistakes.expected(_flag(name), getattr(options, name), "--gpu beside it")
         return None
-    row = mistakes.read("--gpu", lambda: gpu(options.gpu))
+    row = mistakes.read(lambda: gpu(options.gpu))
     if row is not None:
-        mistakes.read("--dtype", lambda: row.peak(options.dtype, sparse=options.sparse))
+        mistakes.read(lambda: row.peak(options.dtype, sparse=options.sparse))
     times = {
-        name: mistakes.read(_flag(name), lambda name=name: _time(name, getattr(options, name)))  # type: ignore[misc]
+        name: mistakes.read(lambda name=name: _time(name, getattr(options, name)))  # type: ignore[misc]
         for name in _TIMES
         if getattr(options, name) is not None
     }
     if len(times) > 1:
-        expected = f"only one of {', '.join(map(_flag, times))}: each of them tells the time"
-        name = next(iter(times))
-        mistakes.add(
-            _flag(name), "bad-value", name=_flag(name), value=getattr(options, name), expected=expected, hint=""
-        )
+        what = f"only one of {', '.join(map(_flag, times))}, as each of them tells the time"
+        mistakes.expected(_flag(first := next(iter(times))), getattr(options, first), what)
     sizes = {name: mistakes.number(_flag(name), getattr(options, name)) for name in _LAYOUT if name != "zero"}
-    stage = mistakes.read("--zero", lambda: _stage(options.zero))
+    stage = mistakes.read(lambda: _stage(options.zero))
     if mistakes.problems or row is None:
         return None
     return mistakes.read(
-        "command line",
         lambda: Machine(
             gpu=row,
             gpus=sizes["gpus"] or 1,
@@ -144,15 +140,14 @@ def _machine(options: argparse.Namespace, mistakes: Mistakes) -> Machine | None:
 
 
 def _time(name: str, text: str) -> float:
-    return float(amount(_flag(name), text)) if name == "gpu_hours" else number(_flag(name), text)
+    if name == "gpu_hours":
+        return float(amount(_flag(name), text))
+    value = number(_flag(name), text)
+    return share(_flag(name), value) if name == "mfu" else above_zero(_flag(name), value)
 
 
 def _stage(text: str | None) -> int | None:
     return None if text is None else int(text) if text.isdecimal() else int(number("--zero", text))
-
-
-def _needs_gpu(name: str, value: str) -> dict[str, object]:
-    return {"name": _flag(name), "value": value, "expected": "--gpu beside it", "hint": ""}
 
 
 def _flag(name: str) -> str:

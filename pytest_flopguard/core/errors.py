@@ -40,6 +40,7 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "bad-config": "the config of {model_type!r}: {problem}",
         "unknown-architecture": "no closed form for the architecture {name!r}{hint}; known are {known}",
         "bad-report": "not a flopguard report: {reason}",
+        "missing-extra": "{what} needs {package}, which is not installed: {install}",
         "unknown-format": "no reporter writes {suffix!r} files ({path}){hint}",
     }
 )

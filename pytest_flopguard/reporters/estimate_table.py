@@ -33,15 +33,20 @@ _HOUR, _DAY = 3600, 86_400
 
 
 def render(figures: Mapping[str, Figure], form: breakdown_table.BreakdownLike | None, *, title: str) -> str:
-    """Render the closed form's terms, and the figures; what was not asked for is left out, what is unknown is told."""
+    """Render the closed form's terms, then the figures.
+
+    What was not asked for is left out; what is unknown is told, once for each reason.
+    """
     lines = [title, ""]
     if form is not None:
         lines += [breakdown_table.render(form), ""]
     rows: list[Row] = []
-    before = ""
+    before, told = "", set[str]()
     for name, figure in figures.items():
-        if figure.value is None and not figure.applies:
+        if figure.value is None and (not figure.applies or figure.how in told):
             continue
+        if figure.value is None:
+            told.add(figure.how)
         heading = _HEADINGS.get(name.partition(".")[0], _LAST)
         rows.append(_row(name, figure, heading if heading != before else None))
         before = heading

@@ -14,7 +14,7 @@ from pytest_flopguard.formulas.estimates.asked import Subject, Workload
 from pytest_flopguard.formulas.scaling.compute import forward_compute, pf_days, training_compute
 
 # What stands outside the blocks is never done again.
-_EDGES = ("lm_head", "classifier", "pooler", "transform", "patch", "conv1", "conv2")
+EDGES = ("lm_head", "classifier", "pooler", "transform", "patch", "conv1", "conv2")
 
 
 def form_of(subject: Subject, work: Workload) -> Breakdown | None:
@@ -31,7 +31,7 @@ def form_of(subject: Subject, work: Workload) -> Breakdown | None:
     core = tuple(each.name for each in form if in_core(each.name))
     if work.recompute == "selective":
         return form.recomputed(*core)
-    return form.recomputed(but=_EDGES)
+    return form.recomputed(but=EDGES)
 
 
 def in_core(term: str) -> bool:
