@@ -35,7 +35,8 @@ class Gpu:
     """One row of a datasheet: FLOP/s, bytes and bytes/s as exact integers.
 
     ``dense`` holds the dense peak of each dtype; ``float32`` is that of the plain cores, ``tf32`` that of the tensor
-    cores, ``float16`` accumulates in 32 bits. ``sparse`` names the dtypes with twice the rate on 2:4 sparse weights.
+    cores, ``float64`` that of tensor cores where they have it, ``float16`` accumulates in 32 bits. ``sparse`` names
+    the dtypes with twice the rate on 2:4 sparse weights.
     ``memory_bytes`` is the printed size in units of 10^9 bytes; a driver leaves somewhat less or more of it.
     """
 

@@ -47,7 +47,9 @@ def fsdp(
 ) -> Footprint:
     """Bytes on each device under FSDP: ``full-shard`` is ZeRO 3, ``shard-grad-op`` ZeRO 2, ``no-shard`` plain DDP.
 
-    Between forward and backward ``shard-grad-op`` keeps the whole weights, as ZeRO 2 does; at rest it holds a shard.
+    ``fully_shard`` cuts each tensor by rows, so where rows do not divide the fullest device holds more than this: add
+    up ``fsdp`` of each tensor's ceil(rows / devices) * devices rows. Between forward and backward ``shard-grad-op``
+    keeps the whole weights, as ZeRO 2 does; at rest it holds a shard.
     """
     if strategy not in FSDP_STRATEGIES:
         raise unknown_name("FSDP strategy", strategy, FSDP_STRATEGIES)
