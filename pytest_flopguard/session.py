@@ -7,7 +7,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from pytest_flopguard.backends.base import ByteFollower, CostModel, ModelNoter, ModelTracer, Unavailable
+from pytest_flopguard.backends.base import (
+    ByteFollower,
+    CostModel,
+    ModelNoter,
+    ModelTracer,
+    Unavailable,
+    WorkloadNoter,
+)
 from pytest_flopguard.backends.select import Backends, select
 from pytest_flopguard.budgets.settings import Settings
 from pytest_flopguard.core.errors import FlopguardError, code_of
@@ -16,6 +23,7 @@ from pytest_flopguard.core.measurement import Attention, FlopTally, Measurement,
 from pytest_flopguard.core.model_call import ModelCall
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.verdict import Finding, judge
+from pytest_flopguard.core.workload import Workload
 from pytest_flopguard.formulas.expected import Stated, derived, stated
 
 Opinion = FlopTally | Unavailable
@@ -162,7 +170,9 @@ class Session:
                 tally = None if flops is None else flops.end(mark)
                 parameters = None if flops is None else flops.parameters(mark)
                 peaks = [memory.end(begun) for memory, begun in memories]
-                region.close(self._measurement(label, tally, parameters, peaks))
+                watched: object = flops
+                workload = watched.workload(mark) if isinstance(watched, WorkloadNoter) else Workload()
+                region.close(replace(self._measurement(label, tally, parameters, peaks), workload=workload))
 
     def state(self, statement: Stated | Expectation) -> None:
         """Hold the innermost region that runs to what a test states; FlopguardError outside of all regions."""
@@ -197,11 +207,9 @@ class Session:
                 tally = own
                 del unavailable["flops"]
         region.close(
-            Measurement(
-                label=label,
+            replace(
+                seen,
                 flops=tally,
-                memory=seen.memory,
-                parameters=seen.parameters,
                 other_tallies=tuple(each for each in opinions if isinstance(each, FlopTally)),
                 unavailable=unavailable,
             ),

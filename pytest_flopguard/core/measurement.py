@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from pytest_flopguard.core.workload import Workload
+
 if TYPE_CHECKING:
     from pytest_flopguard.core.traffic import ByteTally
 
@@ -243,4 +245,5 @@ class Measurement:
     memory: tuple[MemoryPeak, ...] = ()
     parameters: ParameterCount | None = None
     other_tallies: tuple[FlopTally, ...] = ()
+    workload: Workload = field(default_factory=Workload)
     unavailable: Mapping[str, str] = field(default_factory=dict)

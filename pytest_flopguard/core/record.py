@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pytest_flopguard.core.expectation import Expectation, Origin
+from pytest_flopguard.core.baseline import Baseline
+from pytest_flopguard.core.baseline_plain import (
+    baseline_from_plain,
+    baseline_to_plain,
+    workload_from_plain,
+    workload_to_plain,
+)
+from pytest_flopguard.core.expectation import Expectation, Origin, Part
 from pytest_flopguard.core.measurement import (
     FlopTally,
     Measurement,
@@ -25,11 +32,17 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What one region of one test measured and what came of it. Without findings it passes: no budget, no verdict."""
+    """What one region of one test measured and what came of it. Without findings it passes: no budget, no verdict.
+
+    ``baseline`` is what was accepted for it, None where nothing was. ``complete`` is false where the test itself
+    failed or was skipped on the way, so that the numbers are those of a part.
+    """
 
     nodeid: str
     measurement: Measurement
     findings: tuple[Finding, ...] = ()
+    baseline: Baseline | None = None
+    complete: bool = True
 
     @property
     def outcome(self) -> Outcome:
@@ -88,7 +101,10 @@ def record_to_json(record: Record) -> Json:
         if seen.parameters is None
         else {"count": seen.parameters.count, "bytes": seen.parameters.bytes},
         "cross_checks": [_tally_to_json(each) for each in seen.other_tallies],
+        "workload": workload_to_plain(seen.workload),
         "unavailable": dict(seen.unavailable),
+        "complete": record.complete,
+        "baseline": None if record.baseline is None else baseline_to_plain(record.baseline),
         "findings": [_finding_to_json(each) for each in record.findings],
     }
 
@@ -102,14 +118,21 @@ def record_from_json(data: Json) -> Record:
         memory=tuple(_peak_from_json(each) for each in memory),
         parameters=None if data["parameters"] is None else ParameterCount(**data["parameters"]),
         other_tallies=tuple(_tally_from_json(each) for each in data["cross_checks"]),
+        workload=workload_from_plain(data["workload"]),
         unavailable=data["unavailable"],
     )
-    findings = tuple(_finding_from_json(each) for each in data["findings"])
-    return Record(nodeid=data["nodeid"], measurement=measurement, findings=findings)
+    return Record(
+        nodeid=data["nodeid"],
+        measurement=measurement,
+        findings=tuple(_finding_from_json(each) for each in data["findings"]),
+        baseline=None if data["baseline"] is None else baseline_from_plain(data["baseline"]),
+        complete=data["complete"],
+    )
 
 
 _OP_COUNT = ("op", "module", "phase", "kind", "calls", "flops", "kernel_recompute", "masked_flops")
 _BYTE_COUNT = ("module", "phase", "read", "written")
+_PART = ("name", "equation", "flops", "modules")
 _UNKNOWN_OP = ("op", "call", "module", "phase", "calls", "reason", "dense_flops")
 
 
@@ -189,6 +212,7 @@ def _finding_to_json(finding: Finding) -> Json:
         "code": finding.code,
         "severity": wanted.severity,
         "source": wanted.source,
+        "parts": [{name: getattr(each, name) for name in _PART} for each in wanted.parts],
         "limit_device": wanted.device,
         "device": finding.device,
         "reason": finding.reason,
@@ -204,6 +228,7 @@ def _finding_from_json(data: Json) -> Finding:
         severity=data["severity"],
         device=data["limit_device"],
         source=data["source"],
+        parts=tuple(Part(**each) for each in data["parts"]),
     )
     return Finding(
         expectation=expectation,

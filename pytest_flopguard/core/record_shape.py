@@ -78,6 +78,7 @@ _FINDING: Shape = {
     "code": str,
     "severity": frozenset(SEVERITIES),
     "source": frozenset(get_args(Source)),
+    "parts": [{"name": str, "equation": str, "flops": int, "modules": str}],
     "limit_device": _MAYBE_TEXT,
     "device": _MAYBE_TEXT,
     "reason": str,
@@ -91,7 +92,11 @@ _RECORD: Shape = {
     "other_memory": [_PEAK],
     "parameters": ({"count": int, "bytes": int}, type(None)),
     "cross_checks": [_TALLY],
+    "workload": {str: object},
     "unavailable": {str: str},
+    "complete": bool,
+    # Of its optional keys its own reader knows; what follows from it must be what is there.
+    "baseline": ({str: object}, type(None)),
     "findings": [_FINDING],
 }
 REPORT: Shape = {
