@@ -1,41 +1,62 @@
-"""``flopguard formulas``: what is known of ops."""
+"""``flopguard formulas``: what is known of ops, architectures, memory, scaling and hardware."""
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from pytest_flopguard.core.errors import nearest
-from pytest_flopguard.formulas.registry import default_registry
-from pytest_flopguard.reporters.table import Column, Row, lay_out
+from pytest_flopguard.formulas.catalogue import Row, catalogue
+from pytest_flopguard.reporters import catalogue_table
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
-
-_COLUMNS = tuple(Column(header=name, right=False) for name in ("op", "kind", "defined in", "what"))
 
 
 def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "formulas",
-        help="list the ops that have a formula or a class",
-        description="List the built-in op formulas, and the ops that are free or uncounted. What a conftest.py adds "
-        "is known to pytest only.",
+        help="list closed forms, known models and ops; show one",
+        description="List the closed forms of architectures, memory, scaling and hardware, the models that are known "
+        "by name, and the ops that have a formula or a class. One name shows its equation, its source and where it is "
+        "written. What a conftest.py adds is known to pytest only.",
     )
-    parser.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="part of an op's name, or a glob")
+    parser.add_argument(
+        "name", nargs="?", default="*", metavar="NAME", help="a name, a part of one, or a glob; all by default"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the rows whose op fits the pattern; 1 if none does."""
-    entries = list(default_registry().entries())
-    pattern = options.pattern if set(options.pattern) & set("*?[") else f"*{options.pattern}*"
-    fitting = [each for each in entries if fnmatchcase(each.op, pattern)]
+    """Print the rows whose name fits, or all of the one that is named; 1 if none does."""
+    rows = list(catalogue())
+    fitting = _fitting(rows, options.name)
     if not fitting:
-        print(f"no op fits {options.pattern!r}{nearest(options.pattern, [each.op for each in entries])}")
+        hint = nearest(options.name, [each.name for each in rows])
+        print(f"no formula fits {options.name!r}{hint}")
         return 1
-    rows = [Row(cells=(each.op, each.kind, each.source, each.summary)) for each in fitting]
-    print("\n".join(lay_out(_COLUMNS, rows)))
+    if options.json:
+        print(json.dumps({"format_version": 1, "formulas": [asdict(each) for each in fitting]}, indent=2))
+    elif len(fitting) == 1:
+        print(catalogue_table.render_one(fitting[0]))
+    else:
+        print(catalogue_table.render(fitting))
     return 0
+
+
+def _fitting(rows: Sequence[Row], name: str) -> list[Row]:
+    """Return the row of this name, or the one whose name ends in it after a dot, or all that the pattern fits."""
+    for exact in (
+        [each for each in rows if each.name == name],
+        [each for each in rows if each.name.rpartition(".")[2] == name],
+    ):
+        if len(exact) == 1:
+            return exact
+    pattern = name if set(name) & set("*?[") else f"*{name}*"
+    return [each for each in rows if fnmatchcase(each.name, pattern)]
