@@ -42,6 +42,7 @@ def decoder_activations(
     sequence_parallel: bool = False,
     norm: str = "transformers",
     experts: str = "grouped_mm",
+    unfused_gelu: bool = False,
 ) -> ByteTerms:
     """Bytes that all layers keep for the backward on one of ``tensor`` devices; no dropout.
 
@@ -50,6 +51,9 @@ def decoder_activations(
     what is kept per position. ``recompute="selective"`` drops the scores, ``"full"`` keeps e*sbh a layer, of any kind.
     What is kept outside the layers, logits above all, is ``saved_tensors.llama_edges``. SizeError for a layer that was
     not measured: latent attention, shared experts, other numbers of norms, gated without ``flash``.
+
+    Sizes do not say whose code runs. Exact for transformers' Llama, Mistral, Qwen2, Qwen3, Mixtral, StarCoder2 and
+    GPT-2 (its ``gelu_new`` is ``unfused_gelu``) with dropout 0 and SDPA; Gemma, Phi-3 and GPT-NeoX keep more.
     """
     if recompute not in RECOMPUTE:
         raise unknown_name("recompute", recompute, RECOMPUTE)
@@ -60,7 +64,7 @@ def decoder_activations(
         _check_llama(sizes, flash=flash, tensor=shards)
         layer = _llama(sizes, batch, sequence, dtype, shards, norm, experts)
     else:
-        layer = _gpt(sizes, batch, sequence, dtype, shards, flash)
+        layer = _gpt(sizes, batch, sequence, dtype, shards, flash, unfused_gelu)
     if recompute == "selective":
         layer = replace(layer, terms=tuple(each for each in layer if each.name != "attention_scores"))
     if sequence_parallel:
@@ -137,7 +141,9 @@ def _experts(
     )
 
 
-def _gpt(sizes: DecoderSizes, batch: int, sequence: int, dtype: str, tensor: int, flash: bool) -> ByteTerms:
+def _gpt(
+    sizes: DecoderSizes, batch: int, sequence: int, dtype: str, tensor: int, flash: bool, unfused_gelu: bool
+) -> ByteTerms:
     _check_norms(sizes)
     if sizes.layer_extra:
         _refuse("layer_extra", sizes.layer_extra, "0")
@@ -152,4 +158,5 @@ def _gpt(sizes: DecoderSizes, batch: int, sequence: int, dtype: str, tensor: int
         dtype=dtype,
         dropout="none",
         flash=flash,
+        unfused_gelu=unfused_gelu,
     )

@@ -31,13 +31,15 @@ def gpt_layer(
     ff: int | None = None,
     dropout: str = "bool-mask",
     flash: bool = False,
+    unfused_gelu: bool = False,
 ) -> ByteTerms:
     """Bytes of a pre-norm layer with two LayerNorms, attention, a 2-matrix GELU MLP and three dropouts of mask size m.
 
     4e*sbh + 2e*sb*(a*d + kv) + 2e*sb*f + 2m*sbh + (2e + m)*as^2b + 4e*sb, the last for the norms' mean and rstd.
     Without dropout m = 0 and the scores are e*as^2b; with ``flash`` (which has no dropout here) they are a float32
     log-sum-exp, 4asb. With f = 4h, kv = a*d = h, 2 bytes and bool masks that is Korthikanti's 34sbh + 5as^2b plus the
-    8sb that the paper leaves out. Without ``flash`` shared keys and values are kept once for each head: kv = a*d.
+    8sb that the paper leaves out. ``unfused_gelu`` is transformers' ``gelu_new``, written out in Python: it keeps
+    3e*sb*f more. Without ``flash`` shared keys and values are kept once for each head: kv = a*d.
     """
     if dropout not in DROPOUTS:
         raise unknown_name("dropout", dropout, DROPOUTS)
@@ -55,11 +57,13 @@ def gpt_layer(
     else:
         core = ByteTerm(name="attention_scores", equation="e*a*s*s*b", bytes=e * pairs)
     kv = (groups if flash else a) * d
+    kept = 5 if unfused_gelu else 2
+    mlp = ByteTerm(name="mlp", equation=f"{kept}*e*s*b*f", bytes=kept * e * sb * f)
     terms = (
         ByteTerm(name="norms", equation="4*e*s*b*h", bytes=4 * e * sb * h),
         ByteTerm(name="queries_and_output", equation="2*e*s*b*a*d", bytes=2 * e * sb * a * d),
         ByteTerm(name="keys_and_values", equation="2*e*s*b*kv", bytes=2 * e * sb * kv),
-        ByteTerm(name="mlp", equation="2*e*s*b*f", bytes=2 * e * sb * f),
+        mlp,
         ByteTerm(name="dropout_masks", equation="2*m*s*b*h", bytes=2 * mask * sb * h),
         core,
         ByteTerm(name="norm_statistics", equation="4*e*s*b", bytes=4 * e * sb),
