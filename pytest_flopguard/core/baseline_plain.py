@@ -70,7 +70,7 @@ def baseline_to_plain(baseline: Baseline) -> Plain:
 
 
 def baseline_from_plain(plain: object) -> Baseline:
-    """Rebuild a baseline; PlainError for a key that is not known, a wrong value, or numbers that contradict each other."""
+    """Rebuild a baseline; PlainError for an unknown key, a wrong value, or numbers that contradict each other."""
     found = _table(plain, (), _KEYS)
     modules = _each(found.get("modules", {}), ("modules",), _ops)
     flops = _flops(found["flops"], ("flops",)) if "flops" in found else None
