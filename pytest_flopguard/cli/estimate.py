@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pytest_flopguard.cli.mistakes import Mistakes, amount, number
 from pytest_flopguard.cli.model_argument import HELP, subject
 from pytest_flopguard.formulas.architectures.pairs import CONVENTIONS
-from pytest_flopguard.formulas.estimates.asked import RECIPE, Machine, Subject, Workload
+from pytest_flopguard.formulas.estimates.asked import RECIPES_BY_DTYPE, Machine, Subject, Workload
 from pytest_flopguard.formulas.estimates.estimate import estimate
 from pytest_flopguard.formulas.hardware.datasheets import gpu
 from pytest_flopguard.formulas.rates import above_zero, share
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 _TIMES = ("mfu", "seconds", "gpu_hours")
 _LAYOUT = ("gpus", "tensor", "pipeline", "zero")
+_ONLY_IN_TRAINING: Mapping[str, str | None] = MappingProxyType(
+    {"recipe": "", "optimizer": "", "recompute": "none", "zero": None}
+)
 
 
 def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,7 +47,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     work.add_argument("--recompute", default="none", help="none, selective (scores and values) or full; with --train")
     work.add_argument("--tokens", metavar="D", help="tokens of a whole training run, such as 15T; implies --train")
     recipe = work.add_mutually_exclusive_group()
-    recipe.add_argument("--recipe", help=f"bytes per parameter in training; {RECIPE} by default")
+    recipe.add_argument("--recipe", default="", help=f"bytes per parameter in training; {_usual()} by default")
     recipe.add_argument("--optimizer", default="", help="one of torch's, with all its states in --dtype")
     machine = parser.add_argument_group("machine")
     machine.add_argument("--gpu", metavar="NAME", help="whose peak, memory and bandwidth to take, such as h100")
@@ -57,6 +63,10 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.set_defaults(run=run)
 
 
+def _usual() -> str:
+    return ", ".join(f"{recipe} for {dtype}" for dtype, recipe in RECIPES_BY_DTYPE.items())
+
+
 def run(options: argparse.Namespace) -> int:
     """Print the estimate."""
     mistakes = Mistakes()
@@ -69,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     assert work is not None
     found = estimate(model, work, machine)
     if options.json:
-        asked = {name: value for name, value in vars(options).items() if name not in ("run", "rest", "json")}
+        asked = {"work": asdict(work), "machine": None if machine is None else _told(machine)}
         document = estimate_json.document(found.figures, found.form, found.parameter_terms)
         print(json.dumps({"model": model.name, "asked": asked, **document}, indent=2, allow_nan=False))
     else:
@@ -82,6 +92,10 @@ def _work(options: argparse.Namespace, mistakes: Mistakes, model: Subject | None
     if model is not None and options.seq is None and model.sizes is not None and not model.reads_images:
         mistakes.expected("--seq", None, "the tokens of each sequence")
     batch, seq = mistakes.number("--batch", options.batch), mistakes.number("--seq", options.seq)
+    trains = options.train or tokens is not None
+    for name, usual in _ONLY_IN_TRAINING.items():
+        if not trains and getattr(options, name) != usual:
+            mistakes.expected(_flag(name), getattr(options, name), "--train beside it")
     # Each field by itself first, so that every mistake is told.
     for name in ("attention", "dtype", "recipe", "optimizer", "recompute"):
         value = getattr(options, name)
@@ -93,11 +107,11 @@ def _work(options: argparse.Namespace, mistakes: Mistakes, model: Subject | None
         lambda: Workload(
             batch=batch or 1,
             seq=seq or 1,
-            train=options.train or tokens is not None,
+            train=trains,
             decode=options.decode,
             attention=options.attention,
             dtype=options.dtype,
-            recipe=options.recipe or RECIPE,
+            recipe=options.recipe,
             optimizer=options.optimizer,
             recompute=options.recompute,
             tokens=tokens or 0,
@@ -107,8 +121,8 @@ def _work(options: argparse.Namespace, mistakes: Mistakes, model: Subject | None
 
 def _machine(options: argparse.Namespace, mistakes: Mistakes) -> Machine | None:
     if options.gpu is None:
-        for name in (*_LAYOUT, *_TIMES):
-            if getattr(options, name) is not None:
+        for name in (*_LAYOUT, *_TIMES, "sparse"):
+            if getattr(options, name) not in (None, False):
                 mistakes.expected(_flag(name), getattr(options, name), "--gpu beside it")
         return None
     row = mistakes.read(lambda: gpu(options.gpu))
@@ -137,6 +151,10 @@ def _machine(options: argparse.Namespace, mistakes: Mistakes) -> Machine | None:
             **times,
         ),
     )
+
+
+def _told(machine: Machine) -> dict[str, object]:
+    return {**{each.name: getattr(machine, each.name) for each in fields(machine)}, "gpu": machine.gpu.name}
 
 
 def _time(name: str, text: str) -> float:

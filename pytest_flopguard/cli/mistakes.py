@@ -42,7 +42,7 @@ class Mistakes:
     def check(self) -> None:
         """Raise all problems; UsageError."""
         if self.problems:
-            raise UsageError(self.problems)
+            raise UsageError(dict.fromkeys(self.problems))
 
 
 def amount(name: str, text: str, unit: Unit = Unit.COUNT) -> int:

@@ -12,13 +12,17 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 from pytest_flopguard.core.units import Unit, format_amount
-from pytest_flopguard.formulas.architectures.families import family_of, from_config
+from pytest_flopguard.formulas.architectures import presets
+from pytest_flopguard.formulas.architectures.families import from_config
 from pytest_flopguard.formulas.architectures.models import parameters
 from pytest_flopguard.formulas.architectures.presets import PRESETS
+from pytest_flopguard.formulas.hardware import datasheets
 from pytest_flopguard.formulas.hardware.datasheets import GPUS
+from pytest_flopguard.formulas.memory import optimizers, recipes
 from pytest_flopguard.formulas.memory.optimizers import OPTIMIZERS
 from pytest_flopguard.formulas.memory.recipes import RECIPES
 from pytest_flopguard.formulas.registry import Entry, default_registry
+from pytest_flopguard.formulas.scaling import kaplan_loss, parametric_loss
 from pytest_flopguard.formulas.scaling.kaplan_loss import KAPLAN_FITS
 from pytest_flopguard.formulas.scaling.parametric_loss import FITS
 
@@ -122,7 +126,7 @@ def _model(name: str) -> Row:
         kind="model",
         summary=f"{config['model_type']}, {format_amount(count, Unit.COUNT)} parameters",
         defined=f"{_HOME}.architectures.presets",
-        place=_place(family_of(config).read),
+        place=_line(presets, name),
         text=f"{count:,} parameters, from the config\n\n{lines}",
     )
 
@@ -130,28 +134,35 @@ def _model(name: str) -> Row:
 def _tables() -> Iterator[Row]:
     """Yield fits, training recipes, optimizers and GPUs, which options take by name."""
     for name, law in FITS.items():
-        yield _row(name, "fit", law, f"L = E + A/N^alpha + B/D^beta; {law.source}")
+        yield _row(parametric_loss, name, "fit", law, f"L = E + A/N^alpha + B/D^beta; {law.source}")
     for name, power in KAPLAN_FITS.items():
-        yield _row(name, "fit", power, f"L = [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D; {power.source}")
+        summary = f"L = [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D; {power.source}"
+        yield _row(kaplan_loss, name, "fit", power, summary)
     for name, recipe in RECIPES.items():
-        yield _row(name, "recipe", recipe, f"{recipe.total} bytes per parameter; {recipe.source}")
+        yield _row(recipes, name, "recipe", recipe, f"{recipe.total} bytes per parameter; {recipe.source}")
     for name, state in OPTIMIZERS.items():
-        yield _row(name, "optimizer", state, f"{state.moments} moments of the parameters' shape")
+        yield _row(optimizers, name, "optimizer", state, f"{state.moments} moments of the parameters' shape")
     for name, row in GPUS.items():
-        yield _row(name, "gpu", row, f"{row.memory_bytes // 10**9} GB; {row.source}")
+        yield _row(datasheets, name, "gpu", row, f"{row.memory_bytes // 10**9} GB; {row.source}")
 
 
-def _row(name: str, kind: str, row: Any, summary: str) -> Row:
-    text = "\n".join(f"{each.name} = {getattr(row, each.name)}" for each in fields(row))
-    module = inspect.getmodule(type(row))
+def _row(module: ModuleType, name: str, kind: str, row: Any, summary: str) -> Row:
     return Row(
         name=name,
         kind=kind,
         summary=summary,
-        defined=f"{type(row).__module__}.{type(row).__name__}",
-        text=text,
+        defined=module.__name__,
+        place=_line(module, name),
+        text="\n".join(f"{each.name} = {getattr(row, each.name)}" for each in fields(row)),
         context=inspect.getdoc(module) or "",
     )
+
+
+def _line(module: ModuleType, name: str) -> str:
+    """Return ``file:line`` of the row of a table: the first line of its module that has the name as a text."""
+    lines, _ = inspect.getsourcelines(module)
+    number = next((at for at, line in enumerate(lines, start=1) if f'"{name}"' in line), 1)
+    return f"{_file(Path(module.__file__ or ''))}:{number}"
 
 
 def _op(entry: Entry) -> Row:
@@ -176,6 +187,9 @@ def _signature(function: Callable[..., Any]) -> str:
 def _place(function: Callable[..., Any]) -> str:
     """Return ``file:line`` of a function, the file as it stands in the package."""
     code = inspect.unwrap(function).__code__
-    path = Path(code.co_filename)
-    inside = path.relative_to(_PACKAGE.parent) if path.is_relative_to(_PACKAGE.parent) else path
-    return f"{inside.as_posix()}:{code.co_firstlineno}"
+    return f"{_file(Path(code.co_filename))}:{code.co_firstlineno}"
+
+
+def _file(path: Path) -> str:
+    home = _PACKAGE.parent
+    return (path.relative_to(home) if path.is_relative_to(home) else path).as_posix()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from pytest_flopguard.core.errors import SizeError, message, unknown_name
 from pytest_flopguard.formulas.architectures.families import Sizes
@@ -18,7 +20,10 @@ from pytest_flopguard.formulas.memory.sharding import ZERO_STAGES
 from pytest_flopguard.formulas.rates import above_zero, share
 from pytest_flopguard.formulas.sizes import divided, positive
 
-RECIPE = "mixed-adamw"
+# The recipe of a training step where none is named.
+RECIPES_BY_DTYPE: Mapping[str, str] = MappingProxyType(
+    {"bfloat16": "mixed-adamw", "float16": "mixed-adamw", "float32": "fp32-adamw"}
+)
 _BYTE = 8
 
 
@@ -49,8 +54,9 @@ class Subject:
 class Workload:
     """``batch`` sequences of ``seq`` tokens; with ``decode`` only the last of these is new, the others are cached.
 
-    ``train`` is one training step, under a ``recipe`` or, with all in ``dtype``, one of torch's optimizers; ``tokens``
-    are those of a whole training run. ``dtype`` is that of activations, caches and products.
+    ``train`` is one training step, under a ``recipe`` or, with all in ``dtype``, one of torch's optimizers; with
+    neither of them it is AdamW, mixed for 16 bits and plain for float32. ``tokens`` are those of a whole training run.
+    ``dtype`` is that of activations, caches and products.
     """
 
     batch: int = 1
@@ -59,7 +65,7 @@ class Workload:
     decode: bool = False
     attention: str = "dense"
     dtype: str = "bfloat16"
-    recipe: str = RECIPE
+    recipe: str = ""
     optimizer: str = ""
     recompute: str = "none"
     tokens: int = 0
@@ -72,13 +78,25 @@ class Workload:
             rule = "a floating dtype of 8 bits or more, as gradients have it"
             raise SizeError(message("bad-size", name="dtype", value=self.dtype, rule=rule))
         dtype_bits(self.dtype)
-        training_recipe(self.recipe)
+        if self.recipe:
+            training_recipe(self.recipe)
         if self.optimizer:
             optimizer(self.optimizer)
         if self.recompute not in RECOMPUTE:
             raise unknown_name("recompute", self.recompute, RECOMPUTE)
         if self.decode and self.train:
             raise SizeError(message("bad-size", name="decode", value=True, rule="no decode step where there is train"))
+        if self.tokens and not self.train:
+            raise SizeError(
+                message("bad-size", name="tokens", value=self.tokens, rule="train, as a run is of training")
+            )
+        if self.train:
+            self._check_recipe()
+
+    def _check_recipe(self) -> None:
+        if not self.recipe and not self.optimizer and dtype_name(self.dtype) not in RECIPES_BY_DTYPE:
+            rule = f"a recipe or an optimizer beside {self.dtype}: there is no usual one"
+            raise SizeError(message("bad-size", name="recipe", value=None, rule=rule))
 
     @property
     def past(self) -> int:

@@ -15,6 +15,8 @@ from pytest_flopguard.formulas.hardware.roofline import Roofline, roofline
 from pytest_flopguard.formulas.memory.decoder import decoder_kv_cache
 from pytest_flopguard.formulas.scaling.training_time import SECONDS_PER_HOUR, training_seconds, utilization
 
+_BOUNDS = {"compute": "at the full peak of compute", "memory": "at the full bandwidth of the memory"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
@@ -24,7 +26,7 @@ class _Job:
     tokens: int
     model: int
     done: int
-    by_rule: int
+    by_rule: int | None
     core: int | None
 
 
@@ -40,14 +42,12 @@ def time_figures(
     job = _job(subject, work, form)
     peak = machine.gpu.peak(work.dtype, sparse=machine.sparse)
     rate = machine.gpus * peak
-    least = _least(subject, work, machine, job, peak)
+    least = _least(subject, work, machine, job)
     seconds, how = _seconds(machine, job, peak)
     found = {
         "time.of": Figure(value=job.of, how=f"{machine.gpus:,} * {machine.gpu.name}"),
         "time.peak": Figure(value=rate, unit="FLOP/s", how=f"{machine.gpus:,} * {peak:,}, {_kind(machine)}"),
-        "time.at_least_seconds": Figure(
-            value=least.seconds, unit="s", how=f"no run is faster: bound by {least.bound} at the full peak"
-        ),
+        "time.at_least_seconds": Figure(value=least.seconds, unit="s", how=f"no run is faster: {_BOUNDS[least.bound]}"),
         "time.bound": Figure(value=least.bound, how=_traffic(least)),
     }
     if seconds is None:
@@ -60,13 +60,13 @@ def time_figures(
         "time.gpu_hours": Figure(value=seconds * machine.gpus / SECONDS_PER_HOUR, how="hours of one GPU"),
         "mfu": Figure(value=used, unit="share", how="what the model asks for / (time * peak)"),
         "hfu": _hardware(job, seconds, machine, peak),
-        "mfu_by_rule": Figure(
-            value=utilization(job.by_rule, seconds=seconds, gpus=machine.gpus, peak=peak),
-            unit="share",
-            how=f"{6 if work.train else 2}*N*D / (time * peak)",
-        ),
+        "mfu_by_rule": _by_rule(job, seconds, machine, peak, f"{6 if work.train else 2}*N*D / (time * peak)"),
         "mfu_by_palm": _by_palm(job, seconds, machine, peak),
-        "tokens_per_second": Figure(value=job.tokens / seconds, how="of all GPUs together"),
+        "tokens_per_second": (
+            inapplicable("images are not tokens")
+            if subject.reads_images
+            else Figure(value=job.tokens / seconds, how="of all GPUs together")
+        ),
     }
 
 
@@ -82,7 +82,8 @@ def _job(subject: Subject, work: Workload, form: Breakdown | None) -> _Job:
         )
     rule = rule_flops(subject, work, work.new)
     if form is None:
-        return _Job(of=work.step, tokens=work.new, model=rule, done=rule, by_rule=rule, core=None)
+        flops = rule or 0  # only sizes can lack a rule
+        return _Job(of=work.step, tokens=work.new, model=flops, done=flops, by_rule=flops, core=None)
     core = core_of(form)
     model = form.training_step if work.train else form.forward
     done = form.hardware_step if work.train else form.forward
@@ -105,12 +106,11 @@ def _seconds(machine: Machine, job: _Job, peak: int) -> tuple[float | None, str]
     return machine.seconds, "as measured"
 
 
-def _least(subject: Subject, work: Workload, machine: Machine, job: _Job, peak: int) -> Roofline:
+def _least(subject: Subject, work: Workload, machine: Machine, job: _Job) -> Roofline:
     moved = 0 if work.train else _moved(subject, work)
-    if machine.sparse:
-        rate, wide = machine.gpus * peak, machine.gpus * machine.gpu.bandwidth
-        return Roofline(flops=job.done, moved=moved, peak=rate, bandwidth=wide)
-    return roofline(flops=job.done, moved=moved, on=machine.gpu, dtype=work.dtype, gpus=machine.gpus)
+    return roofline(
+        flops=job.done, moved=moved, on=machine.gpu, dtype=work.dtype, gpus=machine.gpus, sparse=machine.sparse
+    )
 
 
 def _moved(subject: Subject, work: Workload) -> int:
@@ -140,9 +140,16 @@ def _hardware(job: _Job, seconds: float, machine: Machine, peak: int) -> Figure:
     return Figure(value=done, unit="share", how="what the hardware does / (time * peak)")
 
 
+def _by_rule(job: _Job, seconds: float, machine: Machine, peak: int, how: str) -> Figure:
+    if job.by_rule is None:
+        return inapplicable("its tokens do not meet every parameter once")
+    used = utilization(job.by_rule, seconds=seconds, gpus=machine.gpus, peak=peak)
+    return Figure(value=used, unit="share", how=how)
+
+
 def _by_palm(job: _Job, seconds: float, machine: Machine, peak: int) -> Figure:
-    if job.core is None:
-        return unknown("a number of parameters does not say what attention costs")
+    if job.core is None or job.by_rule is None:
+        return inapplicable("the rule of thumb or the FLOPs of attention are not known")
     used = utilization(job.by_rule + job.core, seconds=seconds, gpus=machine.gpus, peak=peak)
     how = "the rule of thumb and attention over the context: Chowdhery et al. 2022 (PaLM), appendix B"
     return Figure(value=used, unit="share", how=how)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_flopguard.core.errors import SizeError, message
 from pytest_flopguard.core.figure import Figure
 from pytest_flopguard.formulas.architectures.models import parameter_terms
 from pytest_flopguard.formulas.breakdown import Breakdown
@@ -37,8 +36,6 @@ def estimate(subject: Subject, work: Workload, machine: Machine | None = None) -
     with the value None and a reason. Source: the closed forms of ``architectures``, ``memory``, ``scaling`` and
     ``hardware``.
     """
-    if work.tokens and not work.train:
-        raise SizeError(message("bad-size", name="tokens", value=work.tokens, rule="train, as a run is of training"))
     form = form_of(subject, work)
     return Estimate(
         subject=subject,

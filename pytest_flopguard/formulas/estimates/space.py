@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from pytest_flopguard.core.errors import SizeError
 from pytest_flopguard.core.figure import Figure, inapplicable, unknown
 from pytest_flopguard.formulas.architectures.decoder_sizes import DecoderSizes
-from pytest_flopguard.formulas.dtypes import dtype_bits, dtype_bytes
-from pytest_flopguard.formulas.estimates.asked import Machine, Subject, Workload
-from pytest_flopguard.formulas.memory.activations import layer_activations
-from pytest_flopguard.formulas.memory.decoder import decoder_activations, decoder_kv_cache
+from pytest_flopguard.formulas.architectures.encoder import EncoderSizes
+from pytest_flopguard.formulas.architectures.vision_transformer import VisionSizes
+from pytest_flopguard.formulas.architectures.whisper import WhisperSizes
+from pytest_flopguard.formulas.dtypes import dtype_bits, dtype_bytes, dtype_name
+from pytest_flopguard.formulas.estimates.asked import RECIPES_BY_DTYPE, Machine, Subject, Workload
+from pytest_flopguard.formulas.estimates.kept import activations, known
+from pytest_flopguard.formulas.memory.decoder import decoder_kv_cache
 from pytest_flopguard.formulas.memory.inference import inference, requests_that_fit
+from pytest_flopguard.formulas.memory.kv_cache import grouped, kv_cache_bytes
 from pytest_flopguard.formulas.memory.optimizers import optimizer
-from pytest_flopguard.formulas.memory.pipeline import edge_activations
 from pytest_flopguard.formulas.memory.recipes import Recipe, training_recipe
-from pytest_flopguard.formulas.memory.saved_tensors import llama_edges
 from pytest_flopguard.formulas.memory.sharding import model_parallel
 from pytest_flopguard.formulas.sizes import divided
-
-_SIXTEEN = 16
 
 
 def memory_figures(subject: Subject, work: Workload, machine: Machine | None) -> dict[str, Figure]:
@@ -34,7 +31,7 @@ def memory_figures(subject: Subject, work: Workload, machine: Machine | None) ->
 def recipe_of(work: Workload) -> Recipe:
     """Return the workload's recipe: a named one, or torch's optimizer on parameters of the workload's dtype."""
     if not work.optimizer:
-        return training_recipe(work.recipe)
+        return training_recipe(work.recipe or RECIPES_BY_DTYPE[dtype_name(work.dtype)])
     each = dtype_bytes(work.dtype)
     return Recipe(
         name=work.optimizer,
@@ -71,65 +68,29 @@ def _training(subject: Subject, work: Workload) -> dict[str, Figure]:
     }
 
 
-def activations(subject: Subject, work: Workload, batch: int, tensor: int = 1) -> Figure:
-    """Return the bytes that the backward needs of the forward, where a formula was measured or published."""
-    sizes = subject.sizes
-    if not isinstance(sizes, DecoderSizes):
-        return unknown("no formula for what this architecture keeps for its backward")
-    if sizes.name == "llama":
-        return _known(lambda: _llama_activations(sizes, work, batch, tensor))
-    plain = sizes.kv_heads == sizes.heads and sizes.ff == 4 * sizes.width and not sizes.gated
-    if plain and sizes.experts is None and dtype_bits(work.dtype) == _SIXTEEN:
-        return _known(lambda: _gpt_activations(sizes, work, batch, tensor))
-    return unknown(
-        f"no formula for what {sizes.name} in {work.dtype} keeps for its backward: there is one for Llama, and for "
-        "16-bit decoders with as many key heads as heads and a plain MLP of 4*h"
-    )
-
-
-def _llama_activations(sizes: DecoderSizes, work: Workload, batch: int, tensor: int) -> Figure:
-    layers = decoder_activations(
-        sizes, batch=batch, sequence=work.seq, dtype=work.dtype, recompute=work.recompute, tensor=tensor
-    )
-    edges = llama_edges(
-        batch=batch,
-        sequence=work.seq,
-        width=sizes.width,
-        head_dim=sizes.head_dim,
-        vocab=sizes.vocab,
-        dtype=work.dtype,
-    )
-    how = "saved for backward by transformers' Llama on torch, fused attention"
-    return Figure(value=layers.total + edges.total, unit="B", how=how)
-
-
-def _gpt_activations(sizes: DecoderSizes, work: Workload, batch: int, tensor: int) -> Figure:
-    layer = layer_activations(
-        batch=batch,
-        sequence=work.seq,
-        width=sizes.width,
-        heads=sizes.heads,
-        tensor=tensor,
-        sequence_parallel=tensor > 1,
-        recompute=work.recompute,
-    )
-    edges = edge_activations(batch=batch, sequence=work.seq, width=sizes.width, vocabulary=sizes.vocab, tensor=tensor)
-    parallel = ", sequence parallel" if tensor > 1 else ""
-    return Figure(
-        value=sizes.layers * layer.total + edges.total,
-        unit="B",
-        how=f"Korthikanti et al. 2022, table 2 and section 4.3: dropout, unfused attention{parallel}",
-    )
-
-
 def _cache(subject: Subject, work: Workload, *, batch: int, tensor: int = 1) -> Figure:
     sizes = subject.sizes
-    if isinstance(sizes, DecoderSizes):
-        held = decoder_kv_cache(sizes, tokens=work.seq, dtype=work.dtype, batch=batch, tensor=tensor)
-        return Figure(value=held, unit="B", how=f"{work.seq:,} tokens of {batch:,} sequences")
     if sizes is None:
         return unknown("a number of parameters does not say how large the keys and values are")
-    return unknown(f"no formula for a cache of {sizes.name}")
+    if isinstance(sizes, (EncoderSizes, VisionSizes)):
+        return inapplicable("it reads all positions at once, and keeps none")
+    if isinstance(sizes, DecoderSizes):
+        held = decoder_kv_cache(sizes, tokens=work.seq, dtype=work.dtype, batch=batch, tensor=tensor)
+        return Figure(value=held, unit="B", how=f"{work.seq:,} tokens of {_sequences(batch)}")
+    text = sizes.text if isinstance(sizes, WhisperSizes) else sizes
+    source = sizes.source_positions if isinstance(sizes, WhisperSizes) else work.seq
+    layer = grouped(kv_heads=text.decoder.heads, head_dim=text.decoder.head_dim)
+    layers = (layer,) * text.decoder_layers
+    held = sum(
+        kv_cache_bytes(layers, tokens=tokens, dtype=work.dtype, batch=batch, tensor=tensor)
+        for tokens in (work.seq, source)
+    )
+    how = f"{work.seq:,} tokens and {source:,} positions of the encoder, of {_sequences(batch)}"
+    return Figure(value=held, unit="B", how=how)
+
+
+def _sequences(number: int) -> str:
+    return "1 sequence" if number == 1 else f"{number:,} sequences"
 
 
 def _sum(parts: dict[str, Figure]) -> Figure:
@@ -180,7 +141,7 @@ def _per_gpu(subject: Subject, work: Workload, machine: Machine | None) -> dict[
 def _split_cache(subject: Subject, work: Workload, batch: int, tensor: int, stages: int) -> Figure:
     if stages > 1:
         return unknown("no formula here for the caches of a pipeline's stages")
-    return _known(lambda: _cache(subject, work, batch=batch, tensor=tensor))
+    return known(lambda: _cache(subject, work, batch=batch, tensor=tensor))
 
 
 def _parts() -> tuple[str, ...]:
@@ -201,11 +162,3 @@ def _requests(subject: Subject, work: Workload, machine: Machine | None) -> Figu
     number = requests_that_fit(memory=memory, weight_bytes=weights, bytes_per_request=one)
     how = f"({memory:,} B - weights) // kv_cache_per_sequence, one copy of the weights, nothing reserved"
     return Figure(value=number, how=how)
-
-
-def _known(make: Callable[[], Figure]) -> Figure:
-    """Return a figure, or the rule that its formula refuses these sizes by as the reason why there is none."""
-    try:
-        return make()
-    except SizeError as error:
-        return unknown(str(error))

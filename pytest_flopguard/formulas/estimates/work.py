@@ -7,8 +7,11 @@ from dataclasses import replace
 from pytest_flopguard.core.errors import SizeError, message
 from pytest_flopguard.core.figure import Figure, inapplicable, unknown
 from pytest_flopguard.formulas.architectures.decoder_sizes import DecoderSizes
+from pytest_flopguard.formulas.architectures.encoder_decoder import EncoderDecoderSizes
 from pytest_flopguard.formulas.architectures.models import closed_form
 from pytest_flopguard.formulas.architectures.parameters import active_parameters
+from pytest_flopguard.formulas.architectures.vision_transformer import VisionSizes
+from pytest_flopguard.formulas.architectures.whisper import WhisperSizes
 from pytest_flopguard.formulas.breakdown import Breakdown
 from pytest_flopguard.formulas.estimates.asked import Subject, Workload
 from pytest_flopguard.formulas.scaling.compute import forward_compute, pf_days, training_compute
@@ -63,7 +66,6 @@ def parameter_figures(subject: Subject, form: Breakdown | None, tokens: int) -> 
 
 def step_figures(subject: Subject, work: Workload, form: Breakdown | None) -> dict[str, Figure]:
     """Return the FLOPs of one step by phase, per token, and by the rule of thumb."""
-    rule = _by_rule(subject, work, work.new)
     if form is None:
         forward = forward_compute(subject.parameters, work.new)
         found = {"forward": Figure(value=forward, unit="FLOP", how="2*N*tokens; attention over the context left out")}
@@ -80,8 +82,8 @@ def step_figures(subject: Subject, work: Workload, form: Breakdown | None) -> di
     found.setdefault("backward", inapplicable("no --train: nothing is trained"))
     found.setdefault("recompute", inapplicable("nothing is computed again"))
     found["total"] = Figure(value=total, unit="FLOP", how=f"one {work.step}")
-    found["per_token"] = _per_token(total, work.new)
-    found["by_rule"] = rule
+    found["per_token"] = inapplicable("images are not tokens") if subject.reads_images else _per_token(total, work.new)
+    found["by_rule"] = _by_rule(subject, work, work.new)
     return {f"flops.{name}": each for name, each in found.items()}
 
 
@@ -89,6 +91,9 @@ def run_figures(subject: Subject, work: Workload, form: Breakdown | None) -> dic
     """Return the FLOPs of a whole training run; one unknown figure where no tokens are given."""
     if not work.tokens:
         return {"run": inapplicable("no --tokens: no training run was asked for")}
+    if isinstance(subject.sizes, (VisionSizes, WhisperSizes)):
+        rule = "none: a run over images or sound is not told in tokens"
+        raise SizeError(message("bad-size", name="tokens", value=work.tokens, rule=rule))
     flops = run_flops(subject, work, form)
     return {
         "run.tokens": Figure(value=work.tokens, how="as given"),
@@ -110,15 +115,21 @@ def run_flops(subject: Subject, work: Workload, form: Breakdown | None, *, recom
     return whole
 
 
-def rule_flops(subject: Subject, work: Workload, tokens: int) -> int:
-    """6*N*D in training, 2*N*D otherwise, N the parameters that a token meets."""
-    count = active_parameters(subject.sizes) if isinstance(subject.sizes, DecoderSizes) else subject.parameters
+def rule_flops(subject: Subject, work: Workload, tokens: int) -> int | None:
+    """6*N*D in training, 2*N*D otherwise, N the parameters that a token meets; None where tokens do not meet all."""
+    sizes = subject.sizes
+    if isinstance(sizes, (VisionSizes, WhisperSizes)) or (isinstance(sizes, EncoderDecoderSizes) and work.decode):
+        return None
+    count = active_parameters(sizes) if isinstance(sizes, DecoderSizes) else subject.parameters
     return training_compute(count, tokens) if work.train else forward_compute(count, tokens)
 
 
 def _by_rule(subject: Subject, work: Workload, tokens: int) -> Figure:
+    flops = rule_flops(subject, work, tokens)
+    if flops is None:
+        return inapplicable("its tokens do not meet every parameter once")
     how = f"{6 if work.train else 2}*N*D, the rule of thumb: no attention over the context"
-    return Figure(value=rule_flops(subject, work, tokens), unit="FLOP", how=how)
+    return Figure(value=flops, unit="FLOP", how=how)
 
 
 def _per_token(total: int, tokens: int) -> Figure:
