@@ -101,7 +101,7 @@ def _read_pyproject(file: Path, problems: list[Problem]) -> tuple[Mapping[str, o
         text = raw.decode("utf-8")
         inside: Any = tomli.loads(text)
     except ValueError as error:
-        wrong = Origin(path=PYPROJECT, line=_error_line(error, raw))
+        wrong = Origin(path=PYPROJECT, line=error_line(error, raw))
         draft(lambda path: wrong).complain("bad-toml", (), reason=error)
         return {}, draft(lambda path: _DEFAULT)
     lines = TomlLines(text, tomli.loads)
@@ -118,7 +118,7 @@ def _read_pyproject(file: Path, problems: list[Problem]) -> tuple[Mapping[str, o
     return inside, draft(locate)
 
 
-def _error_line(error: ValueError, raw: bytes) -> int:
+def error_line(error: ValueError, raw: bytes) -> int:
     """Return the line that a reader stopped at; older tomli tells it in its message only."""
     if isinstance(error, UnicodeDecodeError):
         return 1 + raw[: error.start].count(b"\n")

@@ -39,6 +39,7 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "unknown-name": "unknown {kind} {name!r}; known are {known}{hint}",
         "bad-config": "the config of {model_type!r}: {problem}",
         "unknown-architecture": "no closed form for the architecture {name!r}{hint}; known are {known}",
+        "bad-baseline": "not a baseline file that can be used: {reason}",
         "bad-report": "not a flopguard report: {reason}",
         "missing-extra": "{what} needs {package}, which is not installed: {install}",
         "unknown-format": "no reporter writes {suffix!r} files ({path}){hint}",
