@@ -54,6 +54,10 @@ def test_the_console_script_is_the_module(run: Run) -> None:
         ["report", "gone.json"],
         ["formulas"],
         ["formulas", "gone"],
+        ["formulas", "decoder", "--json"],
+        ["estimate", "llama-7b", "--seq", "128", "--train", "--gpu", "h100", "--mfu", "0.4"],
+        ["context", "llama-7b", "--seq", "128:256", "--plot", "out.svg"],
+        ["frontier", "--plot", "out.png"],
     ],
 )
 def test_no_command_loads_torch_or_pytest(arguments: list[str], tmp_path: Path) -> None:
@@ -73,6 +77,13 @@ def test_the_check_of_loaded_packages_can_fail(tmp_path: Path) -> None:
         (["report"], "the following arguments are required: FILE.json"),
         (["report", str(REPORT), "--wide"], "unrecognized arguments: --wide"),
         (["explain"], "the following arguments are required: NODEID"),
+        (["estimate"], "the following arguments are required: MODEL"),
+        (["context", "gpt2"], "the following arguments are required: --seq"),
+        (["frontier", "gpt2"], "unrecognized arguments: gpt2"),
+        (
+            ["estimate", "gpt2", "--seq", "8", "--train", "--recipe", "a", "--optimizer", "b"],
+            "not allowed with argument",
+        ),
     ],
 )
 def test_wrong_usage_exits_2_without_a_traceback(run: Run, arguments: list[str], told: str) -> None:
@@ -86,7 +97,7 @@ def test_wrong_usage_exits_2_without_a_traceback(run: Run, arguments: list[str],
 def test_help_lists_the_commands_and_exit_codes(run: Run) -> None:
     done = run("--help")
     assert done.returncode == 0
-    wanted = ("report", "formulas", "explain", "--version", "Exit codes: 0")
+    wanted = ("report", "formulas", "estimate", "context", "frontier", "explain", "--version", "Exit codes: 0")
     assert [each for each in wanted if each not in done.stdout] == []
 
 
@@ -119,38 +130,19 @@ def test_a_bad_report_exits_2_and_names_the_file(run: Run, tmp_path: Path, conte
     assert done.stdout == ""
 
 
-def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
-    command = f"{sys.executable} -m pytest_flopguard formulas | head -n 1"
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["op", "kind", "defined", "in", "what"]
-    assert done.stderr == ""
-
-
 @pytest.mark.parametrize(
-    ("pattern", "ops"),
+    ("arguments", "first"),
     [
-        ("aten.bmm", ["aten.bmm", "aten.bmm[sparse]"]),
-        ("addbmm", ["aten.addbmm", "aten.baddbmm", "aten.baddbmm[sparse]"]),
-        ("aten.?mm", ["aten.bmm"]),
+        ("formulas", ["name", "kind", "defined", "in", "what"]),
+        ("estimate llama-7b --seq 128", ["llama-7b,", "forward", "pass"]),
+        ("context llama-7b --seq 128:131072 --json", ["{"]),
     ],
 )
-def test_formulas_by_name_part_or_glob(pattern: str, ops: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["formulas", pattern]) == 0
-    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]]
-    assert rows == ops
-
-
-def test_formulas_tell_kind_place_and_the_first_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["formulas", "aten.mm"]) == 0
-    row = next(line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["aten.mm"])
-    assert "counted" in row
-    assert "pytest_flopguard.formulas.ops.matmul.mm" in row
-    assert "2*M*K*N" in row
-
-
-def test_formulas_that_fit_nothing_exit_1_and_name_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["formulas", "aten.addbmmm"]) == 1
-    assert capsys.readouterr().out == "no op fits 'aten.addbmmm'; did you mean 'aten.addbmm'?\n"
+def test_a_reader_that_leaves_early_gets_no_traceback(arguments: str, first: list[str], tmp_path: Path) -> None:
+    command = f"{sys.executable} -m pytest_flopguard {arguments} | head -n 1"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == first
+    assert done.stderr == ""
 
 
 @pytest.fixture
