@@ -66,3 +66,19 @@ def test_only_whole_numbers(wrong):
 def test_a_fraction_of_a_model_is_refused():
     with pytest.raises(TypeError):
         0.5 * layer()
+
+
+def test_recompute():
+    # 3 layers of 100 + 200 and a head of 7: all but the head again is 900 of 907, a layer's qkv alone 300.
+    model = 3 * layer() + head()
+    assert model.recompute == 0
+    assert model.recomputed().recompute == 907
+    assert model.recomputed(but=("lm_head",)).recompute == 900
+    again = model.recomputed("qkv")
+    assert (again.recompute, again.training_step, again.hardware_step) == (300, 2721, 3021)
+    assert (2 * again).recompute == 600
+
+
+def test_recompute_is_a_whole_number():
+    with pytest.raises(SizeError, match="the recomputed FLOPs of 'x' = -1"):
+        Term(name="x", equation="", each=1, recompute_each=-1)
