@@ -47,9 +47,11 @@ def test_inputs_by_name(llama: LlamaForCausalLM) -> None:
     positional, keyword = noted(
         lambda: (llama(TOKENS), llama(input_ids=TOKENS, position_ids=TOKENS, logits_to_keep=2, use_cache=False))
     )
-    tokens = TensorSpec(shape=(2, 6), dtype="int64", device="cpu")
-    assert positional.inputs == {"input_ids": tokens}
-    assert keyword.inputs == {"input_ids": tokens, "position_ids": tokens, "logits_to_keep": 2, "use_cache": False}
+    assert list(positional.inputs) == ["input_ids"]
+    assert list(keyword.inputs) == ["input_ids", "position_ids", "logits_to_keep", "use_cache"]
+    tokens = [positional.inputs["input_ids"], keyword.inputs["input_ids"], keyword.inputs["position_ids"]]
+    assert {isinstance(each, TensorSpec) and (each.shape, each.dtype) for each in tokens} == {((2, 6), "int64")}
+    assert (keyword.inputs["logits_to_keep"], keyword.inputs["use_cache"]) == (2, False)
     assert positional.model == "LlamaForCausalLM"
     assert positional.config["model_type"] == "llama"
     assert positional.children == ("model", "lm_head")
