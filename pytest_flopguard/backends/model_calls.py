@@ -26,6 +26,11 @@ class ModelCalls:
     def __init__(self) -> None:
         self.seen: list[ModelCall] = []
 
+    def _config(self, model: Any) -> Mapping[str, Any]:
+        # Generation calls one model thousands of times; one copy of its config is enough.
+        config: dict[str, Any] = model.config.to_dict()
+        return self.seen[-1].config if self.seen and self.seen[-1].config == config else config
+
     @staticmethod
     def has_config(module: nn.Module) -> bool:
         """Whether a module has a config that names a model type."""
@@ -46,7 +51,7 @@ class ModelCalls:
             ModelCall(
                 model=_class_name(module),
                 path=path,
-                config=model.config.to_dict(),
+                config=self._config(model),
                 inputs=inputs,
                 children=tuple(name for name, _ in module.named_children()),
                 past=_held(cache),

@@ -174,6 +174,32 @@ def test_checkpointing(hold: Hold, model_type: str, reentrant: bool) -> None:
     assert tally.recompute
 
 
+VARIANTS = [
+    ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    ("falcon", {"parallel_attn": False, "bias": True, "multi_query": False, "alibi": True}),
+    (
+        "falcon",
+        {"num_ln_in_parallel_attn": 1, "new_decoder_architecture": True, "num_kv_heads": 4, "ffn_hidden_size": 80},
+    ),
+    ("gpt_bigcode", {"multi_query": False, "n_inner": 80}),
+    ("gpt_neox", {"attention_bias": False, "use_parallel_residual": False, "tie_word_embeddings": True}),
+    ("gpt2", {"n_inner": 80, "tie_word_embeddings": False}),
+    ("deepseek_v3", {"attention_bias": True, "first_k_dense_replace": 3}),
+    ("deepseek_v2", {"first_k_dense_replace": 0, "mlp_bias": True}),
+    ("llama", {"head_dim": 24, "tie_word_embeddings": True}),
+    ("qwen3", {"attention_bias": True}),
+    ("mixtral", {"sliding_window": 8, "output_router_logits": True}),
+    ("starcoder2", {"use_bias": False, "tie_word_embeddings": False}),
+]
+
+
+@pytest.mark.parametrize(("model_type", "fields"), VARIANTS)
+def test_variants(hold: Hold, model_type: str, fields: dict[str, Any]) -> None:
+    model = decoder(model_type, **fields)
+    hold(lambda: model(input_ids=TOKENS, labels=TOKENS, use_cache=False).loss.backward())
+    assert sum(each.numel() for each in model.parameters()) == parameters(from_config(model.config.to_dict()))
+
+
 def test_checkpointing_every_other_layer(hold: Hold) -> None:
     model: Any = decoder("llama").train()
     model.activation_checkpointing_enable(every_n_layers=3)

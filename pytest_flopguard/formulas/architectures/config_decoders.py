@@ -176,6 +176,7 @@ def deepseek(fields: Fields) -> DecoderSizes:
             top_k=fields.size("num_experts_per_tok"),
             ff=ff,
             shared_ff=fields.size("n_shared_experts", default=0) * ff,
+            shared_bias=fields.flag("mlp_bias", False),
         ),
         dense_layers=tuple(range(min(layers, fields.size("first_k_dense_replace", default=0)))),
         head_dim=fields.size("qk_nope_head_dim") + fields.size("qk_rope_head_dim"),

@@ -15,7 +15,7 @@ class Experts:
     """A mixture of experts instead of one MLP: a router gives each token to ``top_k`` of ``number`` experts.
 
     ``ff`` is the width of one expert, ``shared_ff`` the width of all shared experts together, which every token
-    meets; ``shared_gate`` weighs them by one more column. Dropless: no token is left out.
+    meets; ``shared_gate`` weighs them by one more column, and ``shared_bias`` is theirs. Dropless: no token is left out.
     """
 
     number: int
@@ -24,6 +24,7 @@ class Experts:
     gated: bool = True
     shared_ff: int = 0
     shared_gate: bool = False
+    shared_bias: bool = False
     bias: bool = False
     router_bias: bool = False
 
@@ -212,7 +213,7 @@ def _expert_matrices(h: int, experts: Experts) -> tuple[Matrix, ...]:
         ),
     ]
     if shared:
-        bias = ((number - 1) * shared + h) * experts.bias
+        bias = ((number - 1) * shared + h) * experts.shared_bias
         found.append(Matrix(name="shared_expert", shape=f"{number}*h*S", elements=number * h * shared, bias=bias))
     if experts.shared_gate:
         found.append(Matrix(name="shared_gate", shape="h", elements=h))
