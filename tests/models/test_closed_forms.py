@@ -38,6 +38,7 @@ from pytest_flopguard.core.measurement import FlopTally
 from pytest_flopguard.core.model_call import ModelCall
 from pytest_flopguard.formulas.architectures.families import FAMILIES, from_config
 from pytest_flopguard.formulas.architectures.models import parameters
+from pytest_flopguard.formulas.architectures.presets import PRESETS, preset
 from pytest_flopguard.formulas.expected import derived
 from pytest_flopguard.formulas.registry import default_registry
 from pytest_flopguard.reporters.formula_table import formula_lines
@@ -127,6 +128,12 @@ def outputs_backward(out: Any) -> None:
 
 def test_every_decoder_is_here() -> None:
     assert {*DECODERS, "bert", "t5", "vit", "whisper"} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_a_named_config_leaves_out_is_filled_in_as_transformers_does(name: str) -> None:
+    plain = dict(preset(name))
+    assert from_config(plain) == from_config(CONFIG_MAPPING[str(plain["model_type"])](**plain).to_dict())
 
 
 @pytest.mark.parametrize("model_type", DECODERS)

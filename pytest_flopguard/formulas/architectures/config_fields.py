@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 
 from pytest_flopguard.core.errors import ConfigError, message, nearest
 
+# How alike two names are that differ by a slip: a letter in ten.
+_MISSPELT = 0.9
 _SLIDING = ("sliding_attention",)
 _FULL = ("full_attention", "attention")
 
@@ -16,11 +19,25 @@ class Fields:
     def __init__(self, config: Mapping[str, object]) -> None:
         self.config = config
         self.model_type = str(config.get("model_type", ""))
+        self._asked: set[str] = set()
+
+    def get(self, name: str) -> object:
+        """Return what stands under a name, None where nothing does."""
+        self._asked.add(name)
+        return self.config.get(name)
+
+    def refuse_misspelt(self) -> None:
+        """Refuse a field that nobody asked for, where one of nearly its name was asked for and is not there."""
+        absent = [name for name in sorted(self._asked) if name not in self.config]
+        for key in self.config:
+            close = get_close_matches(key, absent, n=1, cutoff=_MISSPELT) if key not in self._asked else []
+            if close:
+                raise self.wrong(f"unknown field {key!r}; did you mean {close[0]!r}?")
 
     def size(self, *names: str, default: int | None = None) -> int:
         """Return a whole number under the first name that is there and not null; ``default`` if none is."""
         for name in names:
-            value = self.config.get(name)
+            value = self.get(name)
             if value is not None:
                 if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                     raise self.wrong(f"{name} = {value!r}: expected a whole number, 0 or more")
@@ -33,7 +50,7 @@ class Fields:
 
     def flag(self, name: str, default: bool) -> bool:
         """Return a switch; null and a missing one are the default."""
-        value = self.config.get(name)
+        value = self.get(name)
         if value is None:
             return default
         if not isinstance(value, bool):
@@ -42,7 +59,7 @@ class Fields:
 
     def text(self, name: str, default: str = "") -> str:
         """Return a text; null and a missing one are the default."""
-        value = self.config.get(name)
+        value = self.get(name)
         if value is None:
             return default
         if not isinstance(value, str):
@@ -51,7 +68,7 @@ class Fields:
 
     def numbers(self, name: str) -> tuple[int, ...]:
         """Return a list of whole numbers; empty where it is missing."""
-        value = self.config.get(name)
+        value = self.get(name)
         if value is None:
             return ()
         if not isinstance(value, (list, tuple)) or not all(type(each) is int and each >= 0 for each in value):
@@ -60,7 +77,7 @@ class Fields:
 
     def inner(self, name: str) -> Fields | None:
         """Return a config inside the config; None where it is missing."""
-        value = self.config.get(name)
+        value = self.get(name)
         if value is None:
             return None
         if not isinstance(value, Mapping):
@@ -69,14 +86,14 @@ class Fields:
 
     def fixed(self, name: str, *allowed: object) -> None:
         """Refuse a field whose value no formula here stands for."""
-        value = self.config.get(name)
+        value = self.get(name)
         if value is not None and value not in allowed:
             rule = " or ".join(repr(each) for each in allowed)
             raise self.wrong(f"{name} = {value!r}: the formula holds for {rule} only")
 
     def windows(self, layers: int, slides: Iterator[bool]) -> tuple[int, ...]:
         """Return each layer's window, 0 for none: as ``layer_types`` says, else as the family's pattern does."""
-        types = self.config.get("layer_types")
+        types = self.get("layer_types")
         if types is not None:
             if not isinstance(types, (list, tuple)) or len(types) != layers:
                 raise self.wrong(f"layer_types = {types!r}: expected one for each of {layers} layers")

@@ -101,7 +101,7 @@ def whisper(fields: Fields) -> WhisperSizes:
 
 def labels(fields: Fields) -> int:
     """Return how many labels a classifier has: two, unless the config names or numbers them."""
-    named = fields.config.get("id2label") or fields.config.get("label2id")
+    named = fields.get("id2label") or fields.get("label2id")
     if isinstance(named, dict):
         return len(named)
     return fields.size("num_labels", default=2)

@@ -15,7 +15,8 @@ class Experts:
     """A mixture of experts instead of one MLP: a router gives each token to ``top_k`` of ``number`` experts.
 
     ``ff`` is the width of one expert, ``shared_ff`` the width of all shared experts together, which every token
-    meets; ``shared_gate`` weighs them by one more column, and ``shared_bias`` is theirs. Dropless: no token is left out.
+    meets; ``shared_gate`` weighs them by one more column, and ``shared_bias`` is theirs. Dropless: no token is left
+    out.
     """
 
     number: int

@@ -204,6 +204,10 @@ def unknown_architecture(name: str) -> ArchitectureError:
 def from_config(config: Mapping[str, object]) -> Sizes:
     """Read a transformers config (its config.json as a mapping) as sizes; nothing of transformers is imported.
 
-    ArchitectureError for a ``model_type`` without a closed form, ConfigError for a missing or impossible field.
+    ArchitectureError for a ``model_type`` without a closed form, ConfigError for a missing, misspelt or impossible
+    field.
     """
-    return family_of(config).read(Fields(config))
+    fields = Fields(config)
+    sizes = family_of(config).read(fields)
+    fields.refuse_misspelt()
+    return sizes

@@ -91,6 +91,8 @@ def test_layers_without_experts():
     [
         ({"hidden_size": None}, "the config of 'llama': hidden_size is missing"),
         ({"hidden_size": None, "hidden_sizes": 64}, "hidden_size is missing; did you mean 'hidden_sizes'?"),
+        ({"head_dims": 8}, "unknown field 'head_dims'; did you mean 'head_dim'?"),
+        ({"tie_word_embedding": True}, "unknown field 'tie_word_embedding'; did you mean 'tie_word_embeddings'?"),
         ({"hidden_size": "64"}, "hidden_size = '64': expected a whole number, 0 or more"),
         ({"hidden_size": -1}, "hidden_size = -1"),
         ({"hidden_size": 64.0}, "hidden_size = 64.0"),
