@@ -76,7 +76,7 @@ def _cache(subject: Subject, work: Workload, *, batch: int, tensor: int = 1) -> 
         return inapplicable("it reads all positions at once, and keeps none")
     if isinstance(sizes, DecoderSizes):
         held = decoder_kv_cache(sizes, tokens=work.seq, dtype=work.dtype, batch=batch, tensor=tensor)
-        return Figure(value=held, unit="B", how=f"{work.seq:,} tokens of {_sequences(batch)}")
+        return Figure(value=held, unit="B", how=f"{_number(work.seq, 'token')} of {_number(batch, 'sequence')}")
     text = sizes.text if isinstance(sizes, WhisperSizes) else sizes
     source = sizes.source_positions if isinstance(sizes, WhisperSizes) else work.seq
     layer = grouped(kv_heads=text.decoder.heads, head_dim=text.decoder.head_dim)
@@ -85,12 +85,12 @@ def _cache(subject: Subject, work: Workload, *, batch: int, tensor: int = 1) -> 
         kv_cache_bytes(layers, tokens=tokens, dtype=work.dtype, batch=batch, tensor=tensor)
         for tokens in (work.seq, source)
     )
-    how = f"{work.seq:,} tokens and {source:,} positions of the encoder, of {_sequences(batch)}"
+    how = f"{_number(work.seq, 'token')} and {_number(source, 'position')} of the encoder, {_number(batch, 'sequence')}"
     return Figure(value=held, unit="B", how=how)
 
 
-def _sequences(number: int) -> str:
-    return "1 sequence" if number == 1 else f"{number:,} sequences"
+def _number(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _sum(parts: dict[str, Figure]) -> Figure:
