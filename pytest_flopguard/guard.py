@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import platform, python_version
@@ -13,14 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_flopguard.budgets.baselines import Baselines, by_module
 from pytest_flopguard.budgets.declared import Budget, read_marker
 from pytest_flopguard.budgets.marker_origin import MarkerOrigin, marker_origin
 from pytest_flopguard.budgets.resolve import Resolution, resolve
 from pytest_flopguard.budgets.settings import Settings
 from pytest_flopguard.budgets.unmatched import Covered, unmatched
+from pytest_flopguard.core.baseline_change import Change, not_written
+from pytest_flopguard.core.baseline_verdict import Terms
 from pytest_flopguard.core.errors import Problem, UsageError
 from pytest_flopguard.core.expectation import Expectation, Origin
 from pytest_flopguard.core.record import Json, Record, RunReport, record_from_json, record_to_json
+from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.fixture import FIXTURE, MARKER, FlopGuard, asks_for_guard
 from pytest_flopguard.reporters.formats import Reporter, reporter_for
 
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
     from pytest_flopguard.session import Region, Session
 
 _RECORDS = pytest.StashKey[list[Json]]()
+# What an expectation leaves open for another run to decide, or a baseline has not heard of yet: told, and no warning.
+_QUIET = ("device-absent", "no-baseline", "baseline-environment")
 
 
 class FlopguardWarning(pytest.PytestWarning):
@@ -51,6 +59,20 @@ class Guard:
         self._records: dict[str, list[Record]] = {}
         self._reporters: list[tuple[Path, Reporter]] = []
         self._notes: list[str] = []
+        self._changes: list[Change] = []
+        # Tests that have baselines and are gone, by module and name: for a run that takes their entries away.
+        self.vanished: list[tuple[str, str]] = []
+        self.baselines = Baselines(
+            settings.rootdir,
+            Terms(
+                torch=_version("torch"),
+                today=date.today(),
+                tolerance=settings.tolerance,
+                improvement=settings.improvement,
+                strict=settings.strict,
+                accepts=frozenset(settings.update),
+            ),
+        )
 
     def plan(self, items: Sequence[pytest.Item], complete: bool) -> None:
         """Find the budgets of the collected tests; UsageError with everything that is wrong in them.
@@ -67,6 +89,9 @@ class Guard:
             self._plans[item.nodeid] = resolve(item.nodeid, budgets, self._declared)
         if complete:
             problems |= dict.fromkeys(unmatched(self._declared, list(self._plans), self._covered()))
+        problems |= dict.fromkeys(self.baselines.read(self._plans))
+        if complete and not problems:
+            problems |= dict.fromkeys(self._stale())
         if problems:
             raise UsageError(problems)
 
@@ -111,11 +136,13 @@ class Guard:
         """
         session = self.session()
         wanted = list(self._expectations(item, session))
+        completed = False
         try:
             with session.measure(item.nodeid, "", wanted) as region:
                 result = yield
+            completed = True
         finally:
-            records = self._judge(item, region)
+            records = self._judge(item, region, completed)
             item.stash[_RECORDS] = [record_to_json(each) for each in records]
         self._raise_or_warn(records)
         return result
@@ -169,6 +196,26 @@ class Guard:
                 file.write(text)
             Path(file.name).replace(path)
 
+    def update_baselines(self) -> None:
+        """Write the baselines that this run was asked to write; UsageError where that cannot be done."""
+        if not self.settings.update:
+            return
+        from pytest_flopguard.budgets.baseline_update import update_module
+
+        tests = by_module(self._records)
+        for module in sorted({*tests, *(module for module, _ in self.vanished)}):
+            gone = [name for each, name in self.vanished if each == module]
+            self._changes += update_module(self.baselines, module, tests.get(module, {}), gone, self.settings.reason)
+
+    def baseline_lines(self) -> list[str]:
+        """Return what was written, and which tests were not; empty where no update was asked for."""
+        if not self.settings.update:
+            return []
+        from pytest_flopguard.reporters.baseline_diff import diff_lines
+
+        kept = {nodeid: not_written(tuple(each)) for nodeid, each in self._records.items()}
+        return list(diff_lines(self._changes, {nodeid: reason for nodeid, reason in kept.items() if reason}))
+
     def report(self) -> RunReport:
         """Return everything that was collected."""
         return RunReport(
@@ -205,6 +252,19 @@ class Guard:
         root = config.rootpath
         return lambda file: (file in files and not selects) or not (root / file).exists()
 
+    def _stale(self) -> Iterator[Problem]:
+        """Yield entries for tests that are gone, as far as this run can know; an update takes them away instead."""
+        option = self._config.getoption
+        if option("keyword", "") or option("markexpr", "") or option("deselect", None):
+            return
+        covered = self._covered()
+        for module, test, told in self.baselines.stale(list(self._plans), whole=covered == "everything"):
+            if covered == "everything" or covered(module):
+                if {"changed", "trim"} & set(self.settings.update):
+                    self.vanished.append((module, test))
+                else:
+                    yield told
+
     def _expectations(self, item: pytest.Item, session: Session) -> Iterator[Expectation]:
         if item.nodeid in self._plans:
             yield from self._plans[item.nodeid].expectations
@@ -213,12 +273,13 @@ class Guard:
         if session.counts_regions and self.is_guarded(item):
             yield session.no_unknown_ops()
 
-    def _judge(self, item: pytest.Item, whole: Region) -> list[Record]:
+    def _judge(self, item: pytest.Item, whole: Region, completed: bool) -> list[Record]:
         fixture = getattr(item, "funcargs", {}).get(FIXTURE)
         regions = fixture.regions if isinstance(fixture, FlopGuard) else []
         records = [whole.record(), *(each.record() for each in regions)]
         if not self.is_guarded(item) and not _did_work(records[0]):
             return []
+        records = self.baselines.hold([replace(each, complete=completed) for each in records])
         for record in records:
             item.ihook.pytest_flopguard_measured(item=item, record=record)
         return records
@@ -231,8 +292,12 @@ class Guard:
         if broken:
             raise BudgetBroken("\n\n".join(broken), pytrace=False)
         for record in records:
-            if any(each.status != "met" and each.code != "device-absent" for each in record.findings):
+            if any(self._worth_a_warning(each) for each in record.findings):
                 warnings.warn(FlopguardWarning(failure.render(record, verbosity=-1)), stacklevel=2)
+
+    def _worth_a_warning(self, finding: Finding) -> bool:
+        accepted = bool(self.settings.update) and finding.expectation.source == "baseline"
+        return finding.status != "met" and finding.code not in _QUIET and not accepted
 
     def _relative(self, path: Path) -> str:
         root = self.settings.rootdir

@@ -16,6 +16,7 @@ With the guard off (no ``--flop-budget``, no ``enabled = true``) only the marker
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ _PROBLEMS = pytest.StashKey[str]()
 # What xdist workers say at their end, beside the reports of their tests.
 _WORKER_UNGUARDED = "flopguard_unguarded"
 _WORKER_PROBLEMS = "flopguard_problems"
+_WORKER_VANISHED = "flopguard_vanished"
 _MARKER = (
     "flop_budget(*, flops, forward_flops, backward_flops, peak_memory, memory_growth, parameters, parameter_bytes, "
     "formula, tolerance, severity): limits of this test, held by pytest --flop-budget"
@@ -49,7 +51,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for option in OPTIONS:
         if not option.flag:
             continue
-        if isinstance(option.default, bool):
+        if isinstance(option.default, bool) and not option.off:
+            group.addoption(option.flag, action="store_true", default=None, help=option.help)
+        elif option.bare is not None:
+            group.addoption(option.flag, nargs="?", const=option.bare, default=None, help=option.help)
+        elif isinstance(option.default, bool):
             group.addoption(option.flag, action=BooleanOptionalAction, default=None, help=option.help)
         else:
             action = "append" if isinstance(option.default, list) else "store"
@@ -74,10 +80,14 @@ def pytest_configure(config: pytest.Config) -> None:
     from pytest_flopguard.budgets.settings import load_settings
 
     given = {each.name: config.getoption(each.flag[2:].replace("-", "_")) for each in OPTIONS if each.flag}
-    if config.getoption("flop_explain") is not None:
+    if config.getoption("flop_explain") is not None or given["update"] or given["why"]:
         given["enabled"] = True
     try:
         settings = load_settings(config.rootpath, given)
+        if settings.update or settings.reason:
+            from pytest_flopguard.budgets.baseline_update import check_update
+
+            check_update(settings, os.environ)
     except UsageError as error:
         raise _told(error) from error
     if settings.enabled:
@@ -119,10 +129,17 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         # An error raised in a worker would reach nobody: run nothing, and let the controller tell it.
         config.workeroutput[_WORKER_PROBLEMS] = str(_told(error))
         items.clear()
+    if guard.vanished and hasattr(config, "workeroutput"):
+        config.workeroutput[_WORKER_VANISHED] = guard.vanished
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
-    """Say that the guard is off, if there are tests that ask for it."""
+    """Say how many baselines there are, or that the guard is off, if there are tests that ask for it."""
+    guard = config.stash[_GUARD]
+    if guard is not None:
+        if guard.baselines.kept:
+            return f"flopguard: {guard.baselines.count} baseline(s)"
+        return None if guard.settings.update else "flopguard: no baseline yet (--flop-update=new writes one)"
     number = config.stash.get(_UNGUARDED, 0)
     return _off(number) if number else None
 
@@ -180,6 +197,9 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     """Take over what a worker could not say on a report."""
     output = getattr(node, "workeroutput", {})  # a worker that crashed has none
     node.config.stash[_UNGUARDED] = output.get(_WORKER_UNGUARDED, 0)
+    guard = node.config.stash[_GUARD]
+    if guard is not None and _WORKER_VANISHED in output:
+        guard.vanished = [(module, test) for module, test in output[_WORKER_VANISHED]]
     if _WORKER_PROBLEMS in output:
         node.config.stash[_PROBLEMS] = output[_WORKER_PROBLEMS]
 
@@ -195,6 +215,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         config.workeroutput[_WORKER_UNGUARDED] = config.stash.get(_UNGUARDED, 0)
     elif guard is not None:
         guard.write_reports(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+        try:
+            guard.update_baselines()
+        except UsageError as error:
+            config.stash[_PROBLEMS] = str(_told(error))
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
 @pytest.hookimpl(trylast=True)
@@ -211,6 +236,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if text:
         terminalreporter.section("flopguard")
         terminalreporter.write_line(text)
+    lines = guard.baseline_lines()
+    if lines:
+        terminalreporter.section("flopguard baselines")
+        terminalreporter.write_line("\n".join(lines))
 
 
 def _off(number: int) -> str:

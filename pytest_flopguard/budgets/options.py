@@ -16,7 +16,8 @@ class Option(NamedTuple):
     """One setting: ``values`` says what it takes, ``default`` is as it would be written in TOML.
 
     ``parse`` turns a written value into ours; None where a table is read that budgets know more of. ``choices`` are
-    the texts that the option takes.
+    the texts that the option takes. ``typed`` options are for the command line only, ``bare`` is what their flag means
+    without a value, and a switch that is not ``off`` cannot be turned off there.
     """
 
     name: str
@@ -26,6 +27,9 @@ class Option(NamedTuple):
     parse: Callable[[Option, object], object] | None = None
     choices: tuple[str, ...] = ()
     flag: str = ""
+    typed: bool = False
+    bare: str | None = None
+    off: bool = True
 
     @property
     def attribute(self) -> str:
@@ -56,6 +60,12 @@ def _choices(option: Option, value: object) -> tuple[str, ...]:
 def _paths(option: Option, value: object) -> tuple[str, ...]:
     if isinstance(value, (list, tuple)) and all(isinstance(each, str) and each for each in value):
         return tuple(value)
+    raise BadValueError
+
+
+def _text(option: Option, value: object) -> str:
+    if isinstance(value, str):
+        return value.strip()
     raise BadValueError
 
 
@@ -127,6 +137,62 @@ OPTIONS = (
         values='a percentage such as "2%", a number, or a table with one for each quantity',
         default=0,
         help="How far a value may pass its limit, where the budget does not say so itself.",
+    ),
+    Option(
+        name="improvement",
+        values='"ignore", "warn" or "error"',
+        default="warn",
+        parse=_choice,
+        choices=("ignore", "warn", "error"),
+        help="What a number under its baseline does: nothing, warn, or fail its test until --flop-update=trim.",
+    ),
+    Option(
+        name="strict",
+        values="true or false",
+        default=False,
+        flag="--flop-strict",
+        parse=_switch,
+        off=False,
+        help="Also fail tests that have no baseline, and those whose memory baseline is for another environment.",
+    ),
+    Option(
+        name="update",
+        values='a list of "new", "changed" and "trim"',
+        default=[],
+        flag="--flop-update",
+        parse=_choices,
+        choices=("new", "changed", "trim"),
+        typed=True,
+        help="Write baselines of the tests that ran: those that have none, those that broke or changed, or wins.",
+    ),
+    Option(
+        name="reason",
+        values="a text",
+        default="",
+        flag="--flop-reason",
+        parse=_text,
+        typed=True,
+        help="Why baselines change; --flop-update=changed writes it beside the new numbers, and asks for it.",
+    ),
+    Option(
+        name="update-in-ci",
+        values="true or false",
+        default=False,
+        flag="--flop-update-in-ci",
+        parse=_switch,
+        typed=True,
+        off=False,
+        help="Let --flop-update write where CI is set.",
+    ),
+    Option(
+        name="why",
+        values="a node id, or nothing for all tests",
+        default="",
+        flag="--flop-why",
+        parse=_text,
+        typed=True,
+        bare="*",
+        help="Tell for each module and op what differs from the baseline, also where nothing broke.",
     ),
     Option(
         name="report",

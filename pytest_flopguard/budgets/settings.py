@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flopguard.budgets.draft import Draft, KeyPath
 from pytest_flopguard.budgets.options import OPTIONS, BadValueError
+from pytest_flopguard.core.baseline_verdict import Improvement, Update
 from pytest_flopguard.core.errors import Problem, UsageError, nearest
 from pytest_flopguard.core.expectation import Origin, Quantity, Severity
 from pytest_flopguard.core.measurement import Attention
@@ -40,6 +41,12 @@ class Settings:
     bytes_moved: bool
     unknown_ops: Severity
     tolerance: Mapping[Quantity, object]
+    improvement: Improvement
+    strict: bool
+    update: tuple[Update, ...]
+    reason: str
+    update_in_ci: bool
+    why: str
     report: tuple[Path, ...]
     budgets: tuple[Budget, ...]
     rootdir: Path
@@ -65,9 +72,13 @@ def load_settings(rootdir: Path, command_line: Mapping[str, object]) -> Settings
     given = {name: value for name, value in command_line.items() if value is not None}
     typed = Draft("command line", joiner="-", locate=lambda path: _COMMAND_LINE, problems=problems)
     names = [each.name for each in OPTIONS]
+    flags = {each.name: each.flag for each in OPTIONS if each.typed}
     for table, place in ((written, draft), (given, typed)):
         for key in table:
-            if key not in names:
+            if key in flags and place is draft:
+                hint = f"; it is for the command line only, as {flags[key]}"
+                place.complain("unknown-setting", (key,), name=key, hint=hint)
+            elif key not in names:
                 place.complain("unknown-setting", (key,), name=key, hint=nearest(key, names))
     values = _read_values(written, draft, given, typed) | _read_budgets(written, draft)
     origins = {name: _COMMAND_LINE if name in given else draft.locate((name,)) for name in (*written, *given)}

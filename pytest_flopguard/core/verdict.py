@@ -126,6 +126,8 @@ def _compare(expectation: Expectation, observed: int, device: str | None = None)
         code = "under-budget"
     else:
         status, code = "met", "within-budget"
+    if status == "broken" and expectation.source == "baseline":
+        code = code.replace("budget", "baseline")
     if status == "broken" and expectation.source in _DIFFERENCES:
         code = _DIFFERENCES[expectation.source]
     return Finding(expectation=expectation, observed=observed, status=status, code=code, device=device)

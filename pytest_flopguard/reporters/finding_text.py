@@ -12,9 +12,19 @@ from pytest_flopguard.core.units import format_amount
 from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.reporters.amounts import exact, percent, quantity_name, used
 
-_BROKEN = {"over-budget": "OVER", "under-budget": "UNDER", "cross-check": "DIFFERS", "formula-differs": "DIFFERS"}
+_BROKEN = {
+    "over-budget": "OVER",
+    "under-budget": "UNDER",
+    "over-baseline": "OVER",
+    "under-baseline": "UNDER",
+    "cross-check": "DIFFERS",
+    "formula-differs": "DIFFERS",
+}
+_UNDECIDED = {"no-baseline": "new", "workload-changed": "changed", "region-gone": "gone"}
 # Why there is no closed form: the reason is the whole story.
 _WITHOUT_FORM = ("no-model", "unknown-architecture", "bad-config", "bad-size")
+# What a baseline leaves undecided: the same.
+_WITHOUT_NUMBER = ("no-baseline", "workload-changed", "region-gone", "baseline-environment")
 # What the limit column leaves out: the unit tells these two apart already.
 _PLAIN = ("flops", "peak_memory")
 
@@ -24,7 +34,7 @@ def verdict(finding: Finding) -> str:
     if finding.status == "met":
         return "ok"
     if finding.status == "undecided":
-        return "undecided"
+        return _UNDECIDED.get(finding.code, "undecided")
     return "warn" if finding.expectation.severity == "warn" else _BROKEN.get(finding.code, finding.code)
 
 
@@ -51,7 +61,7 @@ def budget_findings(record: Record) -> list[Finding]:
 def bound(finding: Finding) -> int | None:
     """Return the end of the interval that matters: the broken one, else the upper, else the lower."""
     low, high = finding.expectation.low, finding.expectation.high
-    return low if finding.code == "under-budget" or high is None else high
+    return low if finding.code in ("under-budget", "under-baseline") or high is None else high
 
 
 def limit_text(finding: Finding) -> str:
@@ -61,7 +71,7 @@ def limit_text(finding: Finding) -> str:
         return "formula"
     name = "" if wanted.quantity in _PLAIN else quantity_name(wanted.quantity).removesuffix(" FLOPs") + " "
     amount = "-" if value is None else format_amount(value, wanted.unit)
-    sign = "= " if wanted.low == wanted.high else ">= " if value == wanted.low else ""
+    sign = "" if value is None else "= " if wanted.low == wanted.high else ">= " if value == wanted.low else ""
     device = f" {wanted.device}" if wanted.device and finding.device is None else ""
     return f"{name}{sign}{amount}{device}"
 
@@ -88,6 +98,8 @@ def sentence(finding: Finding, measurement: Measurement) -> str:
         seen = ", ".join(each.device for each in measurement.memory) or "no device"
         reason = f" ({finding.reason})" if finding.reason else ""
         return message(finding.code, quantity=subject, keys=wanted.device, devices=seen, reason=reason)
+    if finding.code in _WITHOUT_NUMBER:
+        return message(finding.code, quantity=subject, reason=finding.reason)
     if finding.code in _WITHOUT_FORM:
         return f"{subject}: {finding.reason} [{finding.code}]"
     if finding.observed is None or value is None:
@@ -104,6 +116,7 @@ def sentence(finding: Finding, measurement: Measurement) -> str:
         observed=least + format_amount(finding.observed, wanted.unit),
         limit=format_amount(value, wanted.unit),
         excess=f"{format_amount(excess, wanted.unit)}" + (f" ({percent(excess, value)})" if value else ""),
+        note=f"; {finding.reason}" if finding.reason else "",
     )
 
 

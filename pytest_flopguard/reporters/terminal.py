@@ -51,7 +51,7 @@ def _by_file(records: Sequence[Record]) -> tuple[Record, ...]:
 
 def _failing(run: RunReport) -> Iterator[str]:
     for record in run.records:
-        if record.outcome in ("failed", "undecided"):
+        if _outcome(record) in ("failed", "undecided"):
             first = budget_findings(record)[0]
             yield f"{verdict(first)} {title(record)}: {sentence(first, record.measurement)} {place(first)}"
 
@@ -62,7 +62,7 @@ def _reasons(run: RunReport, width: int) -> Iterator[str]:
     for record in run.records:
         for each in budget_findings(record):
             word = verdict(each)
-            if word in ("undecided", "warn"):
+            if word in ("undecided", "warn") or (word in ("changed", "gone") and not each.fails):
                 # Every limit of a record is undecided by the same unknown ops: that is told once.
                 where = "" if each.code == "unknown-op" else f" {each.expectation.origin}"
                 text = f"{word}: {sentence(each, record.measurement)}{where}"
@@ -91,12 +91,16 @@ def _notes(run: RunReport, width: int) -> Iterator[str]:
 
 def _summary(run: RunReport) -> str:
     outcomes = Counter(_outcome(record) for record in run.records)
-    order = ("ok", "failed", "warned", "undecided", "without a budget")
+    order = ("ok", "failed", "warned", "undecided", "new", "without a budget")
     counts = [f"{outcomes[each]} {each}" for each in order if outcomes[each]]
     return ": ".join([f"{len(run.records)} measured", *([", ".join(counts)] if counts else [])])
 
 
 def _outcome(record: Record) -> str:
+    if record.outcome == "undecided" and all(
+        each.code == "no-baseline" for each in record.findings if each.status == "undecided"
+    ):
+        return "new"
     if record.outcome != "passed":
         return record.outcome
     return "ok" if budget_findings(record) else "without a budget"

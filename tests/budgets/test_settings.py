@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_flopguard.budgets.options import OPTIONS
+from pytest_flopguard.budgets.options import OPTIONS, Option
 from pytest_flopguard.budgets.settings import Settings, load_settings
 from pytest_flopguard.budgets.tolerances import QUANTITIES
 from pytest_flopguard.core.errors import UsageError
@@ -136,8 +137,25 @@ def test_flags_are_those_of_the_options_that_the_command_line_may_set() -> None:
         "engine": "--flop-engine",
         "cross-check": "--flop-cross-check",
         "bytes-moved": "--flop-bytes",
+        # This one only makes it stricter: it has no opposite.
+        "strict": "--flop-strict",
+        "update": "--flop-update",
+        "reason": "--flop-reason",
+        "update-in-ci": "--flop-update-in-ci",
+        "why": "--flop-why",
         "report": "--flop-report",
     }
+
+
+@pytest.mark.parametrize("option", [each for each in OPTIONS if each.typed], ids=lambda each: each.name)
+def test_what_a_person_must_ask_for_cannot_stand_in_a_file(load: Load, option: Option) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(f"[tool.flopguard]\n{option.name} = {json.dumps(option.default)}\n")
+    [told] = caught.value.problems
+    assert str(told) == (
+        f"pyproject.toml:2: unknown setting {option.name!r}; it is for the command line only, as {option.flag} "
+        "[unknown-setting]"
+    )
 
 
 def test_report_paths_of_pyproject_start_at_its_folder(load: Load, tmp_path: Path) -> None:

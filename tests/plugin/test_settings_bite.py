@@ -23,6 +23,8 @@ BITES = {
     ),
     "budgets": (FORWARD, '[tool.flopguard.budgets."test_model.py::test_forward"]\nflops = 2047\n', {"failed": 1}),
     "default-budget": (FORWARD, "[tool.flopguard.default-budget]\nflops = 2047\n", {"failed": 1}),
+    # Nothing was accepted for it.
+    "strict": (FORWARD, "[tool.flopguard]\nstrict = true\n", {"failed": 1}),
     "attention": (
         # 1 batch and head, sums of 8, 2 FLOPs each, twice: 32 for each of 4 * 5 / 2 pairs. Dense has 16 pairs.
         "@pytest.mark.flop_budget(flops=320)\n"
@@ -38,6 +40,11 @@ ELSEWHERE = {
     "enabled": "test_off.py",
     "report": "test_report_file.py",
     "unknown-ops": "test_unknown_ops.py",
+    "update": "test_baseline_update.py",
+    "reason": "test_baseline_update.py",
+    "update-in-ci": "test_baseline_update.py",
+    "why": "test_baseline_why.py",
+    "improvement": "test_baseline_update.py",
     "measure": "test_measure_guarded_leaves_the_others_alone",
     "engine": "test_engine_fvcore_counts_checks_and_says_what_it_cannot",
     "bytes-moved": "test_bytes_moved_are_told_by_module",
