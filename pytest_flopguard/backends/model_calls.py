@@ -72,8 +72,8 @@ class ModelCalls:
 
 def _unwrapped(module: nn.Module) -> nn.Module:
     # torch.compile wraps a model in one that calls it _orig_mod.
-    inner = module._modules.get("_orig_mod")
-    return module if inner is None else inner
+    inner: nn.Module = getattr(module, "_orig_mod", module)
+    return inner
 
 
 def _class_name(module: nn.Module) -> str:

@@ -23,7 +23,7 @@ class WorkloadCalls:
 
     def note(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Describe the call that is about to run; called from a forward pre-hook."""
-        module = module._modules.get("_orig_mod") or module  # torch.compile wraps a model in one that calls it so
+        module = getattr(module, "_orig_mod", module)  # torch.compile wraps a model in one that calls it so
         told = [
             *_tensors(args),
             *(f"{name}={text}" for name, value in sorted(_keywords().items()) for text in _tensors(value)),
