@@ -46,6 +46,7 @@ def _llama_activations(sizes: DecoderSizes, work: Workload, batch: int, tensor: 
         dtype=work.dtype,
     )
     how = "saved for backward by transformers' Llama on torch, fused attention"
+    how += "; norms and head whole on each GPU" if tensor > 1 else ""
     return Figure(value=layers.total + edges.total, unit="B", how=how)
 
 

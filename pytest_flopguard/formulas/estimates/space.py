@@ -18,6 +18,8 @@ from pytest_flopguard.formulas.memory.recipes import Recipe, training_recipe
 from pytest_flopguard.formulas.memory.sharding import model_parallel
 from pytest_flopguard.formulas.sizes import divided
 
+_GATHERS = 3
+
 
 def memory_figures(subject: Subject, work: Workload, machine: Machine | None) -> dict[str, Figure]:
     """Return the bytes of one copy of the model, then of each GPU, then how many requests fit beside the weights."""
@@ -120,6 +122,8 @@ def _per_gpu(subject: Subject, work: Workload, machine: Machine | None) -> dict[
             recipe=recipe_of(work),
         )
         layout = f"tensor {tensor} * pipeline {stages} * data {machine.copies}, ZeRO {machine.zero or 0}"
+        # ZeRO 3 gathers a layer's weights where it is computed, and lets them go after it.
+        layout += ", without what is gathered at the moment" if machine.zero == _GATHERS else ""
         kept = activations(subject, work, batch, tensor)
         if stages > 1:
             kept = unknown("no formula here for the microbatches that a pipeline holds at once")
