@@ -78,14 +78,14 @@ def chart(name: str, costs: Sequence[CostLike]) -> dict[str, Any]:
         "field": "tokens",
         "type": "quantitative",
         "title": "context length (tokens)",
-        "scale": {"type": "log", "base": 2, "nice": False},
+        "scale": {"type": "log", "base": 2, "nice": False, "padding": 12},
         "axis": {"values": lengths, "format": ",d", "labelAngle": -40},
     }
     y = {
         "field": "overhead",
         "type": "quantitative",
         "title": "attention over the rest of the layers (FLOPs)",
-        "scale": {"type": "log", "nice": False},
+        "scale": {"type": "log", "nice": False, "padding": 12},
         "axis": {"values": list(_ticks(min(shares), max(shares))), "format": "~%"},
     }
     color = {"field": "attention", "type": "nominal", "title": "attention is counted"}

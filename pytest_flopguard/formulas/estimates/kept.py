@@ -15,6 +15,8 @@ from pytest_flopguard.formulas.memory.pipeline import edge_activations
 from pytest_flopguard.formulas.memory.saved_tensors import llama_edges
 
 _SIXTEEN = 16
+# The model types whose whole training forward was measured, layers and edges.
+_MEASURED = ("llama", "mistral", "qwen2", "qwen3", "mixtral")
 
 
 def activations(subject: Subject, work: Workload, batch: int, tensor: int = 1) -> Figure:
@@ -22,14 +24,17 @@ def activations(subject: Subject, work: Workload, batch: int, tensor: int = 1) -
     sizes = subject.sizes
     if not isinstance(sizes, DecoderSizes):
         return unknown("no formula for what this architecture keeps for its backward")
-    if sizes.name == "llama" and dtype_bits(work.dtype) >= _SIXTEEN:
+    slides = any(0 < window < work.seq for window in sizes.windows)
+    if sizes.name in _MEASURED and not slides and dtype_bits(work.dtype) >= _SIXTEEN:
         return known(lambda: _llama_activations(sizes, work, batch, tensor))
     plain = sizes.kv_heads == sizes.heads and sizes.ff == 4 * sizes.width and not sizes.gated
     if plain and sizes.experts is None and dtype_bits(work.dtype) == _SIXTEEN:
         return known(lambda: _gpt_activations(sizes, work, batch, tensor))
+    windows = " and windows shorter than the sequence" if slides else ""
     return unknown(
-        f"no formula for what {sizes.name} in {work.dtype} keeps for its backward: there is one for Llama of 16 bits "
-        "or more, and for 16-bit decoders with as many key heads as heads and a plain MLP of 4*h"
+        f"no formula for what {sizes.name} in {work.dtype}{windows} keeps for its backward: there is one for "
+        f"{', '.join(_MEASURED)} of 16 bits or more without such windows, and for 16-bit decoders with as many key "
+        "heads as heads and a plain MLP of 4*h"
     )
 
 
@@ -45,7 +50,7 @@ def _llama_activations(sizes: DecoderSizes, work: Workload, batch: int, tensor: 
         vocab=sizes.vocab,
         dtype=work.dtype,
     )
-    how = "saved for backward by transformers' Llama on torch, fused attention"
+    how = f"saved for backward by transformers' {sizes.name} on torch, fused attention"
     how += "; norms and head whole on each GPU" if tensor > 1 else ""
     return Figure(value=layers.total + edges.total, unit="B", how=how)
 

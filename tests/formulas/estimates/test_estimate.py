@@ -94,7 +94,9 @@ def test_activations_per_gpu_fall_with_the_copies_and_with_the_parts() -> None:
         ("gpt2", "float16", True),
         ("gpt2", "float32", False),
         ("starcoder", "bfloat16", False),
-        ("mixtral-8x7b", "bfloat16", False),
+        ("mixtral-8x7b", "bfloat16", True),
+        ("qwen3-8b", "bfloat16", True),
+        ("qwen3-30b-a3b", "bfloat16", False),
         ("deepseek-v3", "bfloat16", False),
         ("gemma-2-2b", "bfloat16", False),
         ("bert-base", "bfloat16", False),
@@ -103,6 +105,14 @@ def test_activations_per_gpu_fall_with_the_copies_and_with_the_parts() -> None:
 def test_activations_are_told_where_there_is_a_formula(name: str, dtype: str, known: bool) -> None:
     work = Workload(seq=64, train=True, dtype=dtype, recipe="mixed-adamw")
     assert (values(subject(name), work)["memory.activations"] is not None) is known
+
+
+def test_a_window_shorter_than_the_sequence_has_no_formula() -> None:
+    mistral = subject("mistral-7b")
+    assert values(mistral, Workload(seq=4096, train=True))["memory.activations"] is not None
+    found = estimate(mistral, Workload(seq=4097, train=True)).figures["memory.activations"]
+    assert found.value is None
+    assert "windows shorter than the sequence" in found.how
 
 
 def test_caches_that_cannot_be_split() -> None:
