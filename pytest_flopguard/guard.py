@@ -102,7 +102,7 @@ class Guard:
     def explain(self, nodeid: str) -> Iterator[Resolution]:
         """Yield what budgets say of the tests that a node id names."""
         for name, plan in self._plans.items():
-            if name == nodeid or name.startswith((f"{nodeid}[", f"{nodeid}::", f"{nodeid}/")):
+            if _names(nodeid, name):
                 yield plan
 
     def is_guarded(self, item: pytest.Item) -> bool:
@@ -207,6 +207,22 @@ class Guard:
             gone = [name for each, name in self.vanished if each == module]
             self._changes += update_module(self.baselines, module, tests.get(module, {}), gone, self.settings.reason)
 
+    def why(self, verbosity: int) -> Iterator[str]:
+        """Yield what differs from the baseline in the tests that ``--flop-why`` names, as one text."""
+        from pytest_flopguard.reporters import why
+
+        wanted = self.settings.why
+        found = [
+            why.render(record, verbosity=verbosity)
+            for nodeid, records in self._records.items()
+            if wanted and (wanted == "*" or _names(wanted, nodeid))
+            for record in records
+        ]
+        if found:
+            yield ("\n" if verbosity < 0 else "\n\n").join(found)
+        elif wanted:
+            yield f"--flop-why: no measured test is {wanted!r}"
+
     def baseline_lines(self) -> list[str]:
         """Return what was written, and which tests were not; empty where no update was asked for."""
         if not self.settings.update:
@@ -302,6 +318,11 @@ class Guard:
     def _relative(self, path: Path) -> str:
         root = self.settings.rootdir
         return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def _names(wanted: str, nodeid: str) -> bool:
+    """Whether a node id, or what stands around it, names a test."""
+    return nodeid == wanted or nodeid.startswith((f"{wanted}[", f"{wanted}::", f"{wanted}/"))
 
 
 def _did_work(record: Record) -> bool:

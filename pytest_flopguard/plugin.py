@@ -236,6 +236,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if text:
         terminalreporter.section("flopguard")
         terminalreporter.write_line(text)
+    for text in guard.why(terminalreporter.verbosity):
+        terminalreporter.section("flopguard: why")
+        terminalreporter.write_line(text)
     lines = guard.baseline_lines()
     if lines:
         terminalreporter.section("flopguard baselines")

@@ -15,10 +15,12 @@ from pytest_flopguard.reporters.finding_text import bound, place, sentence, tigh
 from pytest_flopguard.reporters.formula_table import formula_lines
 from pytest_flopguard.reporters.module_costs import folded, module_costs
 from pytest_flopguard.reporters.unknown_ops import unknown_op_lines
-from pytest_flopguard.reporters.ways_out import ways_out
+from pytest_flopguard.reporters.ways_out import baseline_ways, ways_out
+from pytest_flopguard.reporters.why import headline, why_lines
 
 DOCS = "docs/reference/messages.md"
 _TOP = 10
+_LIMITS = {"formula": "formula", "baseline": "baseline"}
 
 
 def render(record: Record, *, verbosity: int) -> str:
@@ -29,22 +31,29 @@ def render(record: Record, *, verbosity: int) -> str:
     """
     findings = tightest_first(record)
     failing = [each for each in findings if each.fails] or [each for each in findings if _warns(each)]
+    held = [each for each in failing if each.expectation.source == "baseline"]
     seen = record.measurement
     if verbosity < 0:
-        return "; ".join(f"{_told(record, each)} {place(each)}" for each in _once(failing))
+        told = "; ".join(f"{_told(record, each)} {place(each)}" for each in _once(failing))
+        return f"{told}; {headline(record)}" if held and record.baseline is not None else told
     blocks = [list(_head(record, each)) for each in _once(failing)]
     if seen.flops is not None:
         differing = [each.expectation for each in failing if each.code == "formula-differs" and each.expectation.parts]
         blocks.extend(list(formula_lines(each, seen.flops)) for each in differing)
-    if seen.flops is not None and any(_is_broken(each, Unit.FLOP) for each in failing):
-        blocks.append(list(_modules(seen.flops, failing)))
+    if record.baseline is not None and held:
+        blocks.append(list(why_lines(record, verbosity=verbosity)))
+    others = [each for each in failing if each not in held]
+    if seen.flops is not None and any(_is_broken(each, Unit.FLOP) for each in others):
+        blocks.append(list(_modules(seen.flops, others)))
     for peak in seen.memory:
-        if any(_is_broken(each, Unit.BYTE) and each.device == peak.device for each in failing):
+        if any(_is_broken(each, Unit.BYTE) and each.device == peak.device for each in others):
             blocks.append(list(_categories(peak)))
     if seen.flops is not None and any(each.code == "unknown-op" for each in failing):
         undecided = [each.expectation.origin for each in failing if each.code == "unknown-op" and _is_budget(each)]
         blocks.append(["Ops without a formula", *unknown_op_lines(seen.flops.unknown_ops, undecided)])
-    ways = [(each, list(ways_out(each, seen))) for each in _once(failing)]
+    ways = [(each, list(ways_out(each, seen))) for each in _once(others)]
+    if held:
+        blocks.append(["Ways out", *(f"  {line}" for line in baseline_ways(held, record))])
     for each, lines in ways:
         title = "Ways out" if len(ways) == 1 else f"Ways out for {quantity_name(each.expectation.quantity)}"
         blocks.append([title, *(f"  {line}" for line in lines)] if lines else [])
@@ -80,7 +89,7 @@ def _head(record: Record, finding: Finding) -> Iterator[str]:
     if finding.observed is not None and finding.status == "broken":
         rows.append(("measured", finding.observed))
     if value is not None and wanted.source != "setting":
-        rows.append(("formula" if wanted.source == "formula" else "limit", value))
+        rows.append((_LIMITS.get(wanted.source, "limit"), value))
     if len(rows) == 2:
         rows.append(("under by" if rows[0][1] < rows[1][1] else "over by", abs(rows[0][1] - rows[1][1])))
     width = max((len(exact(amount, wanted.unit)) for _, amount in rows), default=0)

@@ -19,7 +19,7 @@ def unknown_op_lines(ops: Sequence[UnknownOp], undecided: Sequence[Origin]) -> I
 
     ``undecided`` are the FLOP limits that the ops leave open, which would have to warn as well.
     """
-    yield from _places(ops)
+    yield from place_lines(ops)
     curable = {each.op: each for each in reversed(ops) if each.reason == NO_FORMULA}
     if curable:
         yield ""
@@ -41,7 +41,7 @@ def unknown_op_lines(ops: Sequence[UnknownOp], undecided: Sequence[Origin]) -> I
         yield f'  and so must the limit that they leave open: severity = "warn" at {origin}'
 
 
-def _places(ops: Sequence[UnknownOp]) -> Iterator[str]:
+def place_lines(ops: Sequence[UnknownOp]) -> Iterator[str]:
     """Yield each op and call once, with the modules that made it, repeated layers folded."""
     places: dict[tuple[str, str, str], dict[str, int]] = {}
     for each in ops:

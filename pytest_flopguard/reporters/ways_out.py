@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from shlex import quote as quoted
 
 from pytest_flopguard.core.measurement import Measurement
+from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import AmountError, Unit, parse_amount
 from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.reporters.amounts import quantity_name, rounded_down, rounded_up
@@ -46,6 +48,21 @@ def ways_out(finding: Finding, measurement: Measurement) -> Iterator[str]:
     yield f'accept  xfail(strict=True, reason="...") on the test, or severity = "warn" at {origin}'
     more = ", or more: ops without a formula add to it" if is_lower_bound(finding, measurement) else ""
     yield f"{'lower ' if under else 'raise '}  at {origin} write {_moved(finding, finding.observed)}{more}"
+
+
+def baseline_ways(findings: Sequence[Finding], record: Record) -> Iterator[str]:
+    """Yield what to do about findings on one baseline: undo it, accept it with a reason, or mute it for a while."""
+    codes = {each.code for each in findings}
+    if codes == {"no-baseline"}:
+        yield f"add     pytest --flop-update=new {quoted(record.nodeid)}"
+    elif codes == {"under-baseline"}:
+        yield f"lock in  pytest --flop-update=trim {quoted(record.nodeid)}"
+    elif codes == {"baseline-environment"}:
+        yield "decide  run it where the baseline was measured, or add this environment with --flop-update"
+    else:
+        yield "fix     undo what the lines above name"
+        yield f'accept  pytest --flop-update=changed --flop-reason="..." {quoted(record.nodeid)}'
+        yield f"mute    muted_until = YYYY-MM-DD and muted_reason in the entry at {findings[0].expectation.origin}"
 
 
 def _moved(finding: Finding, observed: int) -> str:

@@ -1,0 +1,197 @@
+"""Why a number moved: what differs from the baseline, module by module, the largest difference first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pytest_flopguard.core.baseline import Baseline, by_device, held_quantity, memory_amount
+from pytest_flopguard.core.delta import Delta, ModuleDelta, OpDelta, delta_of
+from pytest_flopguard.core.measurement import PHASES, MemoryPeak
+from pytest_flopguard.core.record import Record
+from pytest_flopguard.core.units import Unit, format_amount
+from pytest_flopguard.core.workload import differences
+from pytest_flopguard.reporters.amounts import exact, percent, quantity_name
+from pytest_flopguard.reporters.formula_table import formula_lines
+from pytest_flopguard.reporters.module_costs import OUTSIDE
+from pytest_flopguard.reporters.unknown_ops import place_lines
+
+_TOP = 10
+
+
+def render(record: Record, *, verbosity: int) -> str:
+    """Render all that differs between a record and its baseline: one line for verbosity -1, all ops for 2."""
+    baseline, seen = record.baseline, record.measurement
+    name = f"{record.nodeid}  {seen.label}".rstrip()
+    if baseline is None:
+        return f"{name}: no baseline to differ from"
+    if verbosity < 0:
+        return f"{name}: {headline(record)}"
+    blocks = [[name], list(why_lines(record, verbosity=verbosity))]
+    if seen.flops is not None:
+        forms = [each.expectation for each in record.findings if each.expectation.parts]
+        blocks += [list(formula_lines(each, seen.flops)) for each in forms]
+        if seen.flops.unknown_ops:
+            blocks.append(["Ops without a formula", *place_lines(seen.flops.unknown_ops)])
+        if verbosity > 1 and seen.flops.calls_of("uncounted"):
+            calls = ", ".join(f"{op} x{number:,}" for op, number in seen.flops.calls_of("uncounted").items())
+            blocks.append(["Ops that the convention leaves uncounted", f"  {calls}"])
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def why_lines(record: Record, *, verbosity: int) -> Iterator[str]:
+    """Yield the differences of workload, FLOPs and memory; one line where there is none."""
+    baseline, seen = record.baseline, record.measurement
+    if baseline is None:
+        return
+    delta = delta_of(baseline, seen)
+    moved = [*_workload(baseline, record), *_flops(baseline, record, delta, verbosity)]
+    for device, peak in by_device(seen.memory).items():
+        moved += _memory(baseline, device, peak)
+    yield from moved or ["Nothing differs from the baseline"]
+
+
+def headline(record: Record) -> str:
+    """Tell the largest cause in one line."""
+    baseline = record.baseline or Baseline()
+    delta = delta_of(baseline, record.measurement)
+    changed = differences(baseline.workload, record.measurement.workload)
+    if changed:
+        return changed[0]
+    for word, parts in (("new", delta.added), ("gone", delta.gone)):
+        if parts:
+            path, flops = next(iter(parts.items()))
+            return f"{word}: {path or OUTSIDE}, {format_amount(flops, Unit.FLOP)}"
+    if delta.modules:
+        first = delta.modules[0]
+        return f"{first.path or OUTSIDE}: {_signed(first.flops, Unit.FLOP)}, {cause(first)}"
+    for device, peak in by_device(record.measurement.memory).items():
+        rows = _categories(baseline, device, peak)
+        if rows:
+            name, size = next(iter(rows.items()))
+            return f"{name} on {device}: {_signed(size, Unit.BYTE)}"
+    return "nothing differs from the baseline"
+
+
+def cause(delta: ModuleDelta) -> str:
+    """Say in a few words what a module does otherwise."""
+    ops = delta.ops
+    if set(delta.phases) == {"recompute"}:
+        return "done again in backward: checkpointing" if delta.flops > 0 else "no longer done again in backward"
+    if not any(each.before.calls for each in ops):
+        return f"did not run before: {_names(ops)}"
+    if not any(each.now.calls for each in ops):
+        return f"no longer runs: {_names(ops)}"
+    came = tuple(each for each in ops if not each.before.calls)
+    went = tuple(each for each in ops if not each.now.calls)
+    if came or went:
+        return f"other ops: {_names(went) or 'none'} before, {_names(came) or 'none'} now"
+    first = ops[0]
+    if first.before.masked != first.now.masked:
+        less = "less" if first.now.masked < first.before.masked else "more"
+        return (
+            f"a mask hides {less}: {format_amount(first.before.masked, Unit.FLOP)} before, "
+            f"{format_amount(first.now.masked, Unit.FLOP)} now"
+        )
+    if first.before.calls != first.now.calls:
+        return f"{first.op} called {_times(first.before.calls)} before, {first.now.calls:,} now"
+    old, new = sum(first.before.flops.values()), sum(first.now.flops.values())
+    share = f"{new / old:.2f} times what it did" if old else "more than nothing"
+    return f"larger operands: {first.op} costs {share}" if new > old else f"smaller operands: {first.op} costs {share}"
+
+
+def _times(calls: int) -> str:
+    return f"{calls:,} time{'s' if calls != 1 else ''}"
+
+
+def _names(ops: tuple[OpDelta, ...]) -> str:
+    return ", ".join(each.op for each in ops)
+
+
+def _workload(baseline: Baseline, record: Record) -> Iterator[str]:
+    changed = differences(baseline.workload, record.measurement.workload)
+    if changed:
+        yield "What the workload was before, and is now"
+        yield from (f"  {each}" for each in changed)
+        yield ""
+
+
+def _flops(baseline: Baseline, record: Record, delta: Delta, verbosity: int) -> Iterator[str]:
+    tally = record.measurement.flops
+    if tally is None or baseline.total is None or not delta.modules:
+        return
+    whole, now = baseline.total, tally.at_least
+    yield (
+        f"What differs from the baseline: FLOPs {format_amount(whole, Unit.FLOP)} -> {format_amount(now, Unit.FLOP)} "
+        f"({_signed(now - whole, Unit.FLOP)})"
+    )
+    for phase in PHASES:
+        old, new = (baseline.flops or {}).get(phase, 0), tally.at_least_in(phase)
+        if phase in delta.phases and (phase == "recompute" or len(delta.phases) > 1):
+            yield f"  {phase} {format_amount(old, Unit.FLOP)} -> {format_amount(new, Unit.FLOP)}{_told_of(phase, new)}"
+    for word, parts in (("new", delta.added), ("gone", delta.gone)):
+        for path, flops in parts.items():
+            yield f"  {word}: {path or OUTSIDE}, {format_amount(flops, Unit.FLOP)} in all"
+    rows = delta.modules if verbosity > 1 else delta.modules[:_TOP]
+    for each in rows:
+        times = f"  x{each.modules}" if each.modules > 1 else ""
+        share = percent(abs(each.flops), whole)
+        yield f"  {_signed(each.flops, Unit.FLOP):>13}  {share:>7}  {each.path or OUTSIDE}{times}  ({cause(each)})"
+        if verbosity > 1:
+            yield from (f"{'':26}{line}" for line in _op_lines(each))
+    rest = delta.modules[len(rows) :]
+    if rest:
+        total = sum(each.flops for each in rest)
+        yield f"  {_signed(total, Unit.FLOP):>13}  in {len(rest)} more places (-vv shows them)"
+
+
+def _told_of(phase: str, now: int) -> str:
+    if phase != "recompute":
+        return ""
+    return ": checkpointing does forward work again" if now else ": checkpointing is off"
+
+
+def _op_lines(delta: ModuleDelta) -> Iterator[str]:
+    for each in delta.ops:
+        for phase in PHASES:
+            old, new = each.before.flops.get(phase, 0), each.now.flops.get(phase, 0)
+            if old != new:
+                yield f"{each.op} {phase}: {exact(old, Unit.FLOP)} -> {exact(new, Unit.FLOP)}"
+        if each.before.calls != each.now.calls:
+            yield f"{each.op} calls: {each.before.calls:,} -> {each.now.calls:,}"
+
+
+def _memory(baseline: Baseline, device: str, peak: MemoryPeak) -> Iterator[str]:
+    accepted = baseline.memory.get(device)
+    if accepted is None:
+        return
+    quantity = held_quantity(device)
+    old, new = memory_amount(accepted, device), peak.growth_bytes if quantity == "memory_growth" else peak.peak_bytes
+    if old == new:
+        return
+    yield (
+        f"What {device} held at its peak: {quantity_name(quantity)} {format_amount(old, Unit.BYTE)} -> "
+        f"{format_amount(new, Unit.BYTE)} ({_signed(new - old, Unit.BYTE)})"
+    )
+    for name, size in _categories(baseline, device, peak).items():
+        before = accepted.start if name == _START else accepted.held.get(name, 0)
+        told = f"{name.replace('_', ' ')}, before {format_amount(before, Unit.BYTE)}"
+        yield f"  {_signed(size, Unit.BYTE):>13}  {percent(abs(size), old):>7}  {told}"
+
+
+_START = "already there at the start"
+
+
+def _categories(baseline: Baseline, device: str, peak: MemoryPeak) -> Mapping[str, int]:
+    """Return bytes more than before of each category that differs, the largest difference first."""
+    accepted = baseline.memory.get(device)
+    if accepted is None:
+        return {}
+    names = dict.fromkeys((*accepted.held, *peak.by_category))
+    rows = {name: peak.by_category.get(name, 0) - accepted.held.get(name, 0) for name in names}
+    if not names:
+        rows = {_START: peak.start_bytes - accepted.start}
+    return dict(sorted(((n, size) for n, size in rows.items() if size), key=lambda pair: (-abs(pair[1]), pair[0])))
+
+
+def _signed(value: int, unit: Unit) -> str:
+    return ("+" if value >= 0 else "-") + format_amount(abs(value), unit)
