@@ -19,7 +19,7 @@ from pytest_flopguard.budgets.baselines import Baselines, by_module
 from pytest_flopguard.budgets.declared import Budget, read_marker
 from pytest_flopguard.budgets.marker_origin import MarkerOrigin, marker_origin
 from pytest_flopguard.budgets.resolve import Resolution, resolve
-from pytest_flopguard.budgets.settings import Settings
+from pytest_flopguard.budgets.settings import Settings, other_settings
 from pytest_flopguard.budgets.unmatched import Covered, unmatched
 from pytest_flopguard.core.baseline_change import Change, not_written
 from pytest_flopguard.core.baseline_verdict import Terms
@@ -90,6 +90,9 @@ class Guard:
         if complete:
             problems |= dict.fromkeys(unmatched(self._declared, list(self._plans), self._covered()))
         problems |= dict.fromkeys(self.baselines.read(self._plans))
+        for file in other_settings(self.settings.rootdir, self._plans):
+            text = f"{file} has settings that this run does not read: its root directory is {self.settings.rootdir}"
+            warnings.warn(FlopguardWarning(text), stacklevel=2)
         if complete and not problems:
             problems |= dict.fromkeys(self._stale())
         if problems:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flopguard.budgets.draft import Draft, KeyPath
@@ -92,6 +92,17 @@ def load_settings(rootdir: Path, command_line: Mapping[str, object]) -> Settings
         values["report"] = [rootdir / each for each in values["report"]]
     values["report"] = tuple(map(Path, values["report"]))
     return Settings(rootdir=rootdir, pyproject=file if file.is_file() else None, origins=origins, **values)
+
+
+def other_settings(rootdir: Path, nodeids: Iterable[str]) -> list[str]:
+    """Return the files between the root directory and these tests that have settings of ours, which nobody reads."""
+    folders = {parent for nodeid in nodeids for parent in PurePath(nodeid.partition("::")[0]).parents}
+    files = sorted((folder / PYPROJECT).as_posix() for folder in folders if folder.parts)
+    return [each for each in files if (rootdir / each).is_file() and _has_table(rootdir / each)]
+
+
+def _has_table(file: Path) -> bool:
+    return f"[{'.'.join(TABLE)}".encode() in file.read_bytes()
 
 
 def _read_pyproject(file: Path, problems: list[Problem]) -> tuple[Mapping[str, object], Draft]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pytest_flopguard.core.baseline import Baseline, OpWork, op_work
 from pytest_flopguard.core.folding import fold, in_layer_order, unfold
 from pytest_flopguard.core.measurement import PHASES, Measurement, Phase
 
 _NONE = OpWork(calls=0, flops={})
-# Calls, FLOPs of each phase in order, masked FLOPs.
-_Row = tuple[int, tuple[int, ...], int]
 _Work = Mapping[str, Mapping[str, OpWork]]
 
 
@@ -72,17 +70,18 @@ def delta_of(baseline: Baseline, measurement: Measurement) -> Delta:
 
 def delta_between(before: _Work, now: _Work) -> Delta:
     """Compare work by module and op; no path is folded."""
-    rows: dict[str, tuple[tuple[str, _Row, _Row], ...]] = {}
+    rows: dict[str, dict[str, tuple[OpWork, OpWork]]] = {}
     for path in sorted({*before, *now}, key=in_layer_order):
         old, new = before.get(path, {}), now.get(path, {})
-        ops = [(op, _row(old.get(op, _NONE)), _row(new.get(op, _NONE))) for op in sorted({*old, *new})]
-        differing = tuple(each for each in ops if each[1] != each[2])
+        pairs = {op: (old.get(op, _NONE), new.get(op, _NONE)) for op in sorted({*old, *new})}
+        differing = {op: _differing(*pair) for op, pair in pairs.items() if pair[0] != pair[1]}
         if differing:
             rows[path] = differing
-    modules = [
-        ModuleDelta(path=path, modules=len(members), ops=_ops(value, len(members)))
-        for path, members, value in fold(rows)
-    ]
+    modules = []
+    for path, members, _ in fold({path: _look(ops) for path, ops in rows.items()}):
+        ops = [_together(op, [rows[each][op] for each in members]) for op in rows[members[0]]]
+        ops.sort(key=lambda each: (-abs(each.flops), each.op))
+        modules.append(ModuleDelta(path=path, modules=len(members), ops=tuple(ops)))
     return Delta(
         modules=tuple(sorted(modules, key=lambda each: (-abs(each.flops), each.path))),
         added=_outermost(now, before),
@@ -112,19 +111,36 @@ def spread(modules: _Work) -> dict[str, dict[str, OpWork]]:
     return found
 
 
-def _row(work: OpWork) -> _Row:
-    return work.calls, tuple(work.flops.get(phase, 0) for phase in PHASES), work.masked
+def _differing(before: OpWork, now: OpWork) -> tuple[OpWork, OpWork]:
+    """Leave out phases that are as before: layers that differ there alone still differ alike."""
+    same = {phase for phase in PHASES if before.flops.get(phase, 0) == now.flops.get(phase, 0)}
+    old, new = ({p: flops for p, flops in work.flops.items() if p not in same} for work in (before, now))
+    return replace(before, flops=old), replace(now, flops=new)
 
 
-def _ops(value: tuple[tuple[str, _Row, _Row], ...], modules: int) -> tuple[OpDelta, ...]:
-    found = [OpDelta(op=op, before=_work(old, modules), now=_work(new, modules)) for op, old, new in value]
-    return tuple(sorted(found, key=lambda each: (-abs(each.flops), each.op)))
+def _look(ops: Mapping[str, tuple[OpWork, OpWork]]) -> tuple[object, ...]:
+    """Return what must be equal for modules to stand in one row: not how often an op was called, but whether it was."""
+    return tuple(
+        (
+            op,
+            *((bool(each.calls), *sorted(each.flops.items()), each.masked) for each in pair),
+            pair[0].calls == pair[1].calls,
+        )
+        for op, pair in ops.items()
+    )
 
 
-def _work(row: _Row, modules: int) -> OpWork:
-    calls, flops, masked = row
-    amounts = {phase: n * modules for phase, n in zip(PHASES, flops, strict=True) if n}
-    return OpWork(calls=calls * modules, flops=amounts, masked=masked * modules)
+def _together(op: str, pairs: Sequence[tuple[OpWork, OpWork]]) -> OpDelta:
+    before, now = ([pair[side] for pair in pairs] for side in (0, 1))
+    return OpDelta(op=op, before=_sum(before), now=_sum(now))
+
+
+def _sum(work: Sequence[OpWork]) -> OpWork:
+    return OpWork(
+        calls=sum(each.calls for each in work),
+        flops={phase: sum(each.flops[phase] for each in work) for phase in PHASES if phase in work[0].flops},
+        masked=sum(each.masked for each in work),
+    )
 
 
 def _outermost(there: _Work, elsewhere: _Work) -> dict[str, int]:
