@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from pytest_flopguard.backends.jit_tracing import tracing, untraced
 from pytest_flopguard.backends.model_calls import ModelCalls
 from pytest_flopguard.backends.module_tree import own_parameters, parts
 from pytest_flopguard.backends.new_threads import started_by_python
@@ -259,6 +260,13 @@ class ModuleTracker:
     def _entered(self, module: nn.Module, args: Any) -> None:
         if self.paused:
             return
+        if tracing() is None:
+            self._enter(module, args)
+        else:
+            with untraced():
+                self._enter(module, args)
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
         if self._elsewhere():
             self.unseen_calls += 1
             return

@@ -149,6 +149,10 @@ class OpWatch(TorchDispatchMode):
         if op.flow:
             return self._follow_flow(op, func, args, kwargs)
         out = func(*args, **kwargs) if kwargs else func(*args)
+        self._saw(op, func, args, kwargs, out)
+        return out
+
+    def _saw(self, op: KnownOp, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         if self.traffic is not None:
             with self.lock:
                 self.traffic.saw(func, args, kwargs, out, self.modules.place())
@@ -164,7 +168,6 @@ class OpWatch(TorchDispatchMode):
         if self.storages is not None:
             with self.lock:
                 self.storages.saw(op.makes_storage, func, args, kwargs, out)
-        return out
 
     def _look_inside(self, op: KnownOp, kinds: tuple[type, ...], func: Any, args: Any, kwargs: Any) -> Any:
         inside = Inside(self.__torch_dispatch__)

@@ -243,3 +243,13 @@ def test_models_can_be_copied_loaded_and_converted_inside(watch: Watch) -> None:
         twin.eval()
         assert torch.equal(twin(torch.ones(3, 4)), model(torch.ones(3, 4)))
     assert list(twin.state_dict()) == list(model.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")
+def test_tracing_records_nothing_of_ours(count: Callable[[Callable[[], Any]], Any]) -> None:
+    model, x = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), torch.ones(1, 2)
+    traced: list[Any] = []
+    # torch traces twice and compares the graphs: what we ask of parameters would be in one of them.
+    count(lambda: traced.append(torch.jit.trace(model, x)))
+    assert str(traced[0].inlined_graph) == str(torch.jit.trace(model, x).inlined_graph)
+    assert torch.equal(traced[0](x), model(x))
