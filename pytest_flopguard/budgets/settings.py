@@ -98,10 +98,11 @@ def other_settings(rootdir: Path, nodeids: Iterable[str]) -> list[str]:
     """Return the files between the root directory and these tests that have settings of ours, which nobody reads."""
     folders = {parent for nodeid in nodeids for parent in PurePath(nodeid.partition("::")[0]).parents}
     files = sorted((folder / PYPROJECT).as_posix() for folder in folders if folder.parts)
-    return [each for each in files if (rootdir / each).is_file() and _has_table(rootdir / each)]
+    return [each for each in files if (rootdir / each).is_file() and has_table(rootdir / each)]
 
 
-def _has_table(file: Path) -> bool:
+def has_table(file: Path) -> bool:
+    """Whether a file has a table of ours, as far as can be told without reading TOML."""
     return f"[{'.'.join(TABLE)}".encode() in file.read_bytes()
 
 

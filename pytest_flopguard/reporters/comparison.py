@@ -1,0 +1,110 @@
+"""Two runs compared, as text, as Markdown, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from pytest_flopguard.core.comparison import VERDICTS, Compared, Number
+from pytest_flopguard.core.expectation import UNITS
+from pytest_flopguard.core.units import Unit, format_amount
+from pytest_flopguard.reporters.amounts import exact, quantity_name
+from pytest_flopguard.reporters.baseline_diff import signed_percent
+from pytest_flopguard.reporters.module_costs import OUTSIDE
+from pytest_flopguard.reporters.why import cause
+
+FORMAT_VERSION = 1
+_TOP = 10
+# What would make the rest of a Markdown cell read otherwise, or notify somebody.
+_ESCAPED = str.maketrans({"|": "\\|", "`": "'", "@": "@\u200b", "<": "&lt;", "\n": " "})
+
+
+def text(found: Sequence[Compared], before: str, now: str) -> str:
+    """Render what differs, the worst first: each number, and the modules behind it."""
+    lines = [f"{before} -> {now}"]
+    for each in found:
+        if each.verdict == "same":
+            continue
+        lines.append(f"{each.verdict:<11}  {title(each)}")
+        lines += [f"{'':13}{line}" for line in (*each.reasons, *map(number, each.numbers), *_modules(each))]
+    return "\n".join([*lines, summary(found)])
+
+
+def markdown(found: Sequence[Compared], before: str, now: str) -> str:
+    """Render a table of what differs, for a comment or a job summary."""
+    rows = [each for each in found if each.verdict != "same"]
+    lines = [f"**{summary(found)}** ({_cell(before)} → {_cell(now)})"]
+    if rows:
+        lines += ["", "| test | verdict | numbers | modules |", "|---|---|---|---|"]
+    for each in rows:
+        told = "<br>".join(_cell(line) for line in (*each.reasons, *map(number, each.numbers)))
+        modules = "<br>".join(_cell(line) for line in _modules(each))
+        lines.append(f"| {_cell(title(each))} | {each.verdict} | {told} | {modules} |")
+    return "\n".join(lines)
+
+
+def document(found: Sequence[Compared], before: str, now: str) -> str:
+    """Render everything as JSON, format_version 1: exact integers, tests that are the same too."""
+    data = {
+        "format_version": FORMAT_VERSION,
+        "before": before,
+        "now": now,
+        "summary": _counts(found),
+        "tests": [
+            {
+                "nodeid": each.nodeid,
+                "region": each.region,
+                "verdict": each.verdict,
+                "reasons": list(each.reasons),
+                "numbers": [
+                    {"quantity": n.quantity, "device": n.device, "before": n.before, "now": n.now} for n in each.numbers
+                ],
+                "modules": [
+                    {"path": module.path, "modules": module.modules, "flops": module.flops, "cause": cause(module)}
+                    for module in each.delta.modules
+                ],
+            }
+            for each in found
+        ],
+    }
+    return json.dumps(data, indent=2, ensure_ascii=False)
+
+
+def summary(found: Sequence[Compared]) -> str:
+    """Count the verdicts in one line."""
+    counts = _counts(found)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    return f"{len(found)} compared" + (f": {told}" if told else "")
+
+
+def title(compared: Compared) -> str:
+    """Name a test, and its region where it has one."""
+    return f"{compared.nodeid}  {compared.region}".rstrip()
+
+
+def number(moved: Number) -> str:
+    """Tell a number before and now."""
+    unit = UNITS[moved.quantity]
+    name = quantity_name(moved.quantity) + (f" on {moved.device}" if moved.device else "")
+    share = f" ({signed_percent(moved.now - moved.before, moved.before)})" if moved.before else ""
+    return f"{name}: {exact(moved.before, unit)} -> {exact(moved.now, unit)}{share}"
+
+
+def _modules(compared: Compared) -> Iterator[str]:
+    rows = compared.delta.modules
+    for each in rows[:_TOP]:
+        sign = "+" if each.flops >= 0 else "-"
+        times = f" x{each.modules}" if each.modules > 1 else ""
+        yield f"{sign}{format_amount(abs(each.flops), Unit.FLOP)}  {each.path or OUTSIDE}{times}  ({cause(each)})"
+    if len(rows) > _TOP:
+        yield f"and {len(rows) - _TOP} more places"
+
+
+def _counts(found: Sequence[Compared]) -> dict[str, int]:
+    counts = Counter(each.verdict for each in found)
+    return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
+
+
+def _cell(told: str) -> str:
+    return told.translate(_ESCAPED)
