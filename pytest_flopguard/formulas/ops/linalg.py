@@ -6,7 +6,8 @@ take. The algorithm that a device picks is not asked, so the same call counts th
 rounded to the nearest integer, for each matrix of a batch. An operation on complex numbers counts as four.
 
 Asked for eigenvalues or singular values alone, torch computes the vectors too while a dispatch mode watches, and so
-they are counted; ``torch.linalg.eigvalsh`` then reads as ``eigh``.
+they are counted; ``torch.linalg.eigvalsh`` then reads as ``eigh``. Where ``eigvals`` comes whole, as in inference mode,
+it counts as ``eig`` as well: the same program gives the same number.
 """
 
 from __future__ import annotations
@@ -167,8 +168,11 @@ def eig(a: TensorSpec, **_: Any) -> int:
 
 @formula("aten.linalg_eigvals", "aten._linalg_eigvals")
 def eigvals(a: TensorSpec, **_: Any) -> int:
-    """[n, n]: 10*n^3 (GVL 7.5, the QR algorithm without Q)."""
-    return _each(a, 30 * a.shape[-1] ** 3)
+    """[n, n]: 25*n^3 as ``eig``, since torch computes the vectors too while ops are watched.
+
+    Without vectors it would be 10*n^3 (GVL 7.5). Only inference mode delivers this op, elsewhere torch calls ``eig``.
+    """
+    return eig(a)
 
 
 @formula("aten._linalg_svd", "prims.svd")

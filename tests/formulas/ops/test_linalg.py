@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import pytest
@@ -222,10 +223,11 @@ def test_a_triangle_does_exactly_its_term(flops: Flops, n: int, columns: int) ->
         ("aten.linalg_qr", [(20, 10)], 6667),
         # Full: 4*20*20*10 - 2*40*100 + 4000/3 = 9,333.3; together 12,666.7.
         ("aten.linalg_qr", [(20, 10), "complete"], 12_667),
-        # Eigenvalues: 4*n^3/3 and 9*n^3, 10*n^3 and 25*n^3.
+        # Eigenvalues: 4*n^3/3 and 9*n^3; general ones 25*n^3, with or without vectors.
         ("aten._linalg_eigh", [(10, 10), "L", False], 1333),
         ("aten._linalg_eigh", [(10, 10)], 9000),
-        ("aten._linalg_eigvals", [(10, 10)], 10_000),
+        ("aten.linalg_eigvals", [(10, 10)], 25_000),
+        ("aten._linalg_eigvals", [(10, 10)], 25_000),
         ("aten.linalg_eig", [(10, 10)], 25_000),
         # Values: 4*10*100 - 4000/3 = 2,666.7 against 2000 + 2000.
         ("aten._linalg_svd", [(10, 10), False, False], 2667),
@@ -293,6 +295,64 @@ def test_torchs_functions(tally: Tally, function: Callable[..., Any], expected: 
     found = tally(lambda: function(a, b))
     assert found.unknown_ops == ()
     assert found.forward == expected
+
+
+MODES = {"grad": torch.enable_grad, "no grad": torch.no_grad, "inference": torch.inference_mode}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: torch.linalg.cholesky(a),
+        lambda a, b: torch.linalg.cond(a),
+        lambda a, b: torch.linalg.cond(a, 1),
+        lambda a, b: torch.linalg.cond(a, "nuc"),
+        lambda a, b: torch.linalg.det(a),
+        lambda a, b: torch.linalg.eig(a),
+        lambda a, b: torch.linalg.eigh(a),
+        lambda a, b: torch.linalg.eigvals(a),
+        lambda a, b: torch.linalg.eigvals(a.to(torch.complex64)),
+        lambda a, b: torch.linalg.eigvals(a.expand(2, 10, 10)),
+        lambda a, b: torch.linalg.eigvalsh(a),
+        lambda a, b: torch.linalg.householder_product(*torch.geqrf(b)),
+        lambda a, b: torch.linalg.inv(a),
+        lambda a, b: torch.linalg.ldl_solve(*torch.linalg.ldl_factor(a), b),
+        lambda a, b: torch.linalg.lstsq(b, a),
+        lambda a, b: torch.linalg.lu(a),
+        lambda a, b: torch.linalg.lu_solve(*torch.linalg.lu_factor(a), b),
+        lambda a, b: torch.linalg.matrix_exp(a),
+        lambda a, b: torch.linalg.matrix_norm(b, 2),
+        lambda a, b: torch.linalg.matrix_norm(b, "nuc"),
+        lambda a, b: torch.linalg.matrix_power(a, -2),
+        lambda a, b: torch.linalg.matrix_rank(b),
+        lambda a, b: torch.linalg.matrix_rank(a, hermitian=True),
+        lambda a, b: torch.linalg.multi_dot([a, a, b]),
+        lambda a, b: torch.linalg.pinv(b),
+        lambda a, b: torch.linalg.pinv(b, 0.1),
+        lambda a, b: torch.linalg.pinv(a, hermitian=True),
+        lambda a, b: torch.linalg.qr(b),
+        lambda a, b: torch.linalg.qr(b, mode="complete"),
+        lambda a, b: torch.linalg.slogdet(a),
+        lambda a, b: torch.linalg.solve(a, b),
+        lambda a, b: torch.linalg.solve_triangular(a, b, upper=True),
+        lambda a, b: torch.linalg.svd(b),
+        lambda a, b: torch.linalg.svdvals(b),
+        lambda a, b: torch.linalg.tensorinv(a.view(10, 2, 5), ind=1),
+        lambda a, b: torch.linalg.tensorsolve(a, b[:, 0]),
+        lambda a, b: torch.pca_lowrank(b, q=2),
+        lambda a, b: torch.svd_lowrank(b, q=2),
+    ],
+)
+def test_gradient_modes_count_alike(tally: Tally, function: Callable[..., Any]) -> None:
+    # Inference mode delivers composite ops whole, such as linalg_eigvals; the others deliver their parts.
+    found = {}
+    for name, mode in MODES.items():
+        a = torch.tensor(positive(10), requires_grad=name == "grad")
+        b = torch.tensor(filled(10, 3))
+        with mode():
+            found[name] = tally(partial(function, a, b)).total
+    assert found["grad"]
+    assert set(found.values()) == {found["grad"]}, found
 
 
 def test_complex_numbers_count_four_times(tally: Tally) -> None:
