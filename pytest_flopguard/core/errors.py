@@ -39,6 +39,7 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "bad-update": "{option}: {reason}",
         # Formulas and backends that come in through hooks.
         "duplicate-formula": "{op} has two formulas: {first} and {second}",
+        "op-name": "registry.{way} was given {value}: expected an op as namespace.name, such as {example!r}",
         "formula-signature": "the formula {formula}{signature} does not accept the call {op}({call})",
         "formula-result": "the formula {formula} for {op} returned {value!r}: expected a non-negative int",
         "formula-raised": "the formula {formula} for {op} raised {error}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ F = TypeVar("F", bound=Formula)
 # doubt from "factory", "query" and "random": a custom op without tensor inputs may do any work.
 _FREE_TRAITS = frozenset({"view", "view_copy", "inplace_view", "factory", "query", "random"})
 _UNCOUNTED_TRAITS = frozenset({"pointwise", "reduction"})
+
+# How op calls are named: no overload, and a mark where a formula is for sparse operands.
+_OP = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*(\[sparse\])?")
+# How else people write them: torch.ops.mylib.zz, mylib::zz.out
+_OTHER_SPELLING = re.compile(r"\s*(?:torch\.ops\.)?(?!torch\.ops\.)([A-Za-z_]\w*)(?:::|\.)([A-Za-z_]\w*)(?:\.\w+)?\s*")
 
 
 class Unknown(Exception):
@@ -51,8 +57,9 @@ class Registry:
 
         It gets the op's arguments in schema order, TensorSpecs for tensors; ``out``, what the call returned, and
         ``call``, the whole OpCall, if it has parameters of these names. It returns FLOPs as an int (1 multiply-add
-        = 2) or a Cost, or raises Unknown with a reason.
+        = 2) or a Cost, or raises Unknown with a reason. FormulaError where a name is not like ``mylib.zz``.
         """
+        _check("op", names)
 
         def register(formula: F) -> F:
             summary = (inspect.getdoc(formula) or "").partition("\n")[0]
@@ -64,10 +71,12 @@ class Registry:
 
     def free(self, *names: str, source: str = "") -> None:
         """Register ops that move, make or rename data and do no arithmetic on it."""
+        _check("free", names)
         self._add_all(names, "free", "moves, makes or renames data", source)
 
     def uncounted(self, *names: str, source: str = "") -> None:
         """Register ops whose arithmetic the convention leaves out (elementwise, normalisation, softmax, pooling)."""
+        _check("uncounted", names)
         self._add_all(names, "uncounted", "arithmetic that the convention leaves out", source)
 
     def include(self, room: ModuleType) -> None:
@@ -75,8 +84,9 @@ class Registry:
         for value in vars(room).values():
             if names := getattr(value, "flopguard_ops", ()):
                 self.op(*names)(value)
-        self.free(*getattr(room, "FREE", ()), source=room.__name__)
-        self.uncounted(*getattr(room, "UNCOUNTED", ()), source=room.__name__)
+        for register, names in ((self.free, "FREE"), (self.uncounted, "UNCOUNTED")):
+            if listed := getattr(room, names, ()):
+                register(*listed, source=room.__name__)
 
     def entries(self) -> Iterator[Entry]:
         """All rows, sorted by op."""
@@ -137,6 +147,22 @@ def default_registry(attention: Attention = "dense") -> Registry:
     for room in BUILT_IN:
         registry.include(room)
     return registry
+
+
+def _check(way: str, names: tuple[object, ...]) -> None:
+    if not names:
+        raise FormulaError(message("op-name", way=way, value="no name", example="mylib.zz"))
+    for name in names:
+        if not isinstance(name, str) or not _OP.fullmatch(name):
+            raise FormulaError(message("op-name", way=way, value=repr(name), example=_example(name)))
+
+
+def _example(name: object) -> str:
+    # An op itself prints as its name.
+    text = str(name)
+    if meant := _OTHER_SPELLING.fullmatch(text):
+        return ".".join(meant.groups())
+    return f"mylib.{text}" if text.isidentifier() and isinstance(name, str) else "mylib.zz"
 
 
 def _evaluate(formula: Formula, call: OpCall) -> Cost:

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -164,6 +165,58 @@ def test_a_listed_op_costs_nothing(kind: Kind) -> None:
     getattr(registry, kind)("mylib.fused")
     assert registry.cost(call(1, 2)) == Cost(kind=kind, flops=0)
     assert registry.kind("mylib.fused", NONE) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("aten::mm", "aten.mm"),
+        ("aten::mm.out", "aten.mm"),
+        ("mylib::zz", "mylib.zz"),
+        ("mylib.zz.default", "mylib.zz"),
+        ("torch.ops.mylib.zz", "mylib.zz"),
+        ("torch.ops.mylib.zz.default", "mylib.zz"),
+        (" mylib.zz", "mylib.zz"),
+        ("nodot", "mylib.nodot"),
+        # Ops themselves, as torch.ops has them, print so.
+        (torch.ops.aten.mm, "aten.mm"),
+        (torch.ops.aten.mm.default, "aten.mm"),
+        # Nothing to guess from.
+        (3, "mylib.zz"),
+        (None, "mylib.zz"),
+        ("", "mylib.zz"),
+        ("torch.ops.mylib", "mylib.zz"),
+        ("mylib.", "mylib.zz"),
+        (".zz", "mylib.zz"),
+        ("my-lib.zz", "mylib.zz"),
+        ("aten.mm[dense]", "mylib.zz"),
+        (call, "mylib.zz"),
+    ],
+)
+@pytest.mark.parametrize("way", ["op", "free", "uncounted"])
+def test_a_name_that_no_op_can_have_is_refused_with_the_right_spelling(way: str, name: Any, shown: str) -> None:
+    registry = Registry()
+    with pytest.raises(FormulaError) as caught:
+        getattr(registry, way)("mylib.first", name)
+    text = str(caught.value)
+    assert text.startswith(f"registry.{way} was given {name!r}: expected")
+    assert f"such as {shown!r}" in text
+    assert text.endswith("[op-name]")
+    assert list(registry.entries()) == []
+
+
+@pytest.mark.parametrize("way", ["op", "free", "uncounted"])
+def test_no_name_at_all_is_refused(way: str) -> None:
+    with pytest.raises(FormulaError, match=rf"registry.{way} was given no name: .*'mylib.zz'.*\[op-name\]"):
+        getattr(Registry(), way)()
+
+
+@pytest.mark.parametrize("name", ["mylib.zz", "mylib.zz_", "_c10d.zz2", "higher_order.cond", "aten.mm[sparse]"])
+@pytest.mark.parametrize("way", ["free", "uncounted"])
+def test_names_as_op_calls_carry_them_are_taken(way: Kind, name: str) -> None:
+    registry = Registry()
+    getattr(registry, way)(name)
+    assert registry.kind(name, NONE) == way
 
 
 def test_two_rows_for_one_op_are_refused_with_both_places() -> None:
