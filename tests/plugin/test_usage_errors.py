@@ -33,14 +33,14 @@ def test_all_mistakes_of_markers_and_budgets_at_once(project: Project, run_both:
 def test_all_mistakes_of_settings_at_once(project: Project, run_both: Run) -> None:
     project(
         "def test_a(): raise AssertionError('must not run')",
-        '[tool.flopguard]\natention = "dense"\nunknown-ops = "eror"\nattention = "causal"\n',
+        '[tool.flopguard]\natention = "dense"\nunknown-ops = "eror"\nattention = "casual"\n',
     )
     result = run_both()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     text = result.stdout.str() + result.stderr.str()
     assert "pyproject.toml:2: unknown setting 'atention'; did you mean 'attention'? [unknown-setting]" in text
     assert "pyproject.toml:3: unknown-ops = 'eror'" in text
-    assert "pyproject.toml:4: attention = 'causal'" in text
+    assert "pyproject.toml:4: attention = 'casual': expected \"dense\" or \"causal\"; did you mean 'causal'?" in text
     assert "must not run" not in text
 
 
