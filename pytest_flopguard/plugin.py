@@ -137,6 +137,8 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
     """Say how many baselines there are, or that the guard is off, if there are tests that ask for it."""
     guard = config.stash[_GUARD]
     if guard is not None:
+        if config.get_verbosity() < 0 or config.getoption("flop_explain") is not None:
+            return None
         if guard.baselines.kept:
             return f"flopguard: {guard.baselines.count} baseline(s)"
         return None if guard.settings.update else "flopguard: no baseline yet (--flop-update=new writes one)"
