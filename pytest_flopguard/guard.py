@@ -25,7 +25,7 @@ from pytest_flopguard.core.baseline_change import Change, not_written
 from pytest_flopguard.core.baseline_verdict import Terms
 from pytest_flopguard.core.errors import Problem, UsageError
 from pytest_flopguard.core.expectation import Expectation, Origin
-from pytest_flopguard.core.record import Json, Record, RunReport, record_from_json, record_to_json
+from pytest_flopguard.core.record import Json, Record, RunReport, TestOutcome, record_from_json, record_to_json
 from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.fixture import FIXTURE, MARKER, FlopGuard, asks_for_guard
 from pytest_flopguard.reporters.formats import Reporter, reporter_for
@@ -151,11 +151,11 @@ class Guard:
         return result
 
     @staticmethod
-    def take_records(item: pytest.Item) -> list[Json]:
-        """Return the records of a test's call as plain JSON, once."""
+    def take_records(item: pytest.Item, report: pytest.TestReport) -> list[Json]:
+        """Return the records of a test's call as plain JSON, once, with what pytest made of that call."""
         records = item.stash.get(_RECORDS, [])
         item.stash[_RECORDS] = []
-        return records
+        return [each | {"test": _test_outcome(report)} for each in records]
 
     def read_limits(self, limits: dict[str, Any], path: Path, line: int) -> tuple[Expectation, ...]:
         """Read the limits of a ``flopguard.measure`` call at a line of a test file."""
@@ -326,6 +326,13 @@ class Guard:
 def _names(wanted: str, nodeid: str) -> bool:
     """Whether a node id, or what stands around it, names a test."""
     return nodeid == wanted or nodeid.startswith((f"{wanted}[", f"{wanted}::", f"{wanted}/"))
+
+
+def _test_outcome(report: pytest.TestReport) -> TestOutcome:
+    # As pytest's own terminal reporter tells them apart.
+    if hasattr(report, "wasxfail"):
+        return "xfailed" if report.skipped else "xpassed"
+    return "passed" if report.passed else "skipped" if report.skipped else "failed"
 
 
 def _did_work(record: Record) -> bool:

@@ -182,15 +182,15 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     return (yield from guard.call(item))
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the records; xdist brings them to the controller by itself."""
+    """Attach the records, after xfail and others had their say; xdist brings them to the controller by itself."""
     report = yield
     guard = item.config.stash[_GUARD]
     if guard is not None and call.when == "call":
-        report.flopguard = guard.take_records(item)  # type: ignore[attr-defined]
+        report.flopguard = guard.take_records(item, report)  # type: ignore[attr-defined]
     return report
 
 

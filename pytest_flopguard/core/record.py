@@ -27,6 +27,7 @@ from pytest_flopguard.core.verdict import Finding
 
 FORMAT_VERSION = 1
 Outcome = Literal["passed", "failed", "warned", "undecided"]
+TestOutcome = Literal["passed", "failed", "skipped", "xfailed", "xpassed"]
 Json = dict[str, Any]
 
 
@@ -35,7 +36,8 @@ class Record:
     """What one region of one test measured and what came of it. Without findings it passes: no budget, no verdict.
 
     ``baseline`` is what was accepted for it, None where nothing was. ``complete`` is false where the test itself
-    failed or was skipped on the way, so that the numbers are those of a part.
+    failed or was skipped on the way, so that the numbers are those of a part. ``test`` is what pytest made of
+    the test's call, broken budgets and marks included.
     """
 
     nodeid: str
@@ -43,6 +45,7 @@ class Record:
     findings: tuple[Finding, ...] = ()
     baseline: Baseline | None = None
     complete: bool = True
+    test: TestOutcome = "passed"
 
     @property
     def outcome(self) -> Outcome:
@@ -104,6 +107,7 @@ def record_to_json(record: Record) -> Json:
         "workload": workload_to_plain(seen.workload),
         "unavailable": dict(seen.unavailable),
         "complete": record.complete,
+        "test": record.test,
         "baseline": None if record.baseline is None else baseline_to_plain(record.baseline),
         "findings": [_finding_to_json(each) for each in record.findings],
     }
@@ -127,6 +131,7 @@ def record_from_json(data: Json) -> Record:
         findings=tuple(_finding_from_json(each) for each in data["findings"]),
         baseline=None if data["baseline"] is None else baseline_from_plain(data["baseline"]),
         complete=data["complete"],
+        test=data["test"],
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pytest_flopguard.core.expectation import SEVERITIES, UNITS, Source
 from pytest_flopguard.core.measurement import PHASES, Attention, Kind
-from pytest_flopguard.core.record import Outcome
+from pytest_flopguard.core.record import Outcome, TestOutcome
 from pytest_flopguard.core.verdict import Status
 
 # A type, several shapes in a tuple, allowed texts in a frozenset, [shape] for a list, {str: shape} for a table with
@@ -95,6 +95,7 @@ _RECORD: Shape = {
     "workload": {str: object},
     "unavailable": {str: str},
     "complete": bool,
+    "test": frozenset(get_args(TestOutcome)),
     # Of its optional keys its own reader knows; what follows from it must be what is there.
     "baseline": ({str: object}, type(None)),
     "findings": [_FINDING],

@@ -7,13 +7,15 @@ from itertools import zip_longest
 
 from pytest_flopguard.core.measurement import PHASES, FlopTally, Phase
 from pytest_flopguard.core.record import Record
+from pytest_flopguard.core.standing import Standing
 from pytest_flopguard.core.units import Unit, format_amount
+from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.reporters.finding_text import budget_findings, limit_text, used_text, verdict
 
 Cells = dict[str, str]
 
 
-def record_cells(record: Record, *, every_finding: bool, one_device: bool) -> Iterator[Cells]:
+def record_cells(record: Record, standing: Standing, *, every_finding: bool, one_device: bool) -> Iterator[Cells]:
     """Yield the rows of a record by column name; only the first one tells the test and its FLOPs.
 
     A memory peak names its device unless the whole run has ``one_device``.
@@ -22,14 +24,18 @@ def record_cells(record: Record, *, every_finding: bool, one_device: bool) -> It
     seen = record.measurement
     first: Cells = {"test": file_and_name(record)[1], "label": seen.label, "memory": "-"}
     first |= {phase: _flops(seen.flops, phase) for phase in PHASES}
-    first |= {"limit": "-", "used": "-", "verdict": "no budget"}
+    first |= {"limit": "-", "used": "-", "verdict": "no budget" if standing == "judged" else standing}
     # A record without a device and without a finding still has its one row.
     for index, (peak, finding) in enumerate(zip_longest(seen.memory or (None,), findings)):
         cells = first if index == 0 else dict.fromkeys(first, "")
         if peak is not None:
             cells["memory"] = format_amount(peak.peak_bytes, Unit.BYTE) + ("" if one_device else f" {peak.device}")
         if finding is not None:
-            cells |= {"limit": limit_text(finding), "used": used_text(finding), "verdict": verdict(finding)}
+            cells |= {
+                "limit": limit_text(finding),
+                "used": used_text(finding),
+                "verdict": _verdict(finding, record, standing),
+            }
         yield cells
 
 
@@ -42,6 +48,13 @@ def file_and_name(record: Record) -> tuple[str, str]:
     """Split a node id into its file and the test's name in it."""
     path, _, name = record.nodeid.partition("::")
     return (path, name) if name else ("", path)
+
+
+def _verdict(finding: Finding, record: Record, standing: Standing) -> str:
+    """Return pytest's word in place of a finding's where that is the verdict; of a part, nothing is kept."""
+    if standing == "judged" or (standing == "xfailed" and record.complete and not finding.fails):
+        return verdict(finding)
+    return standing
 
 
 def _flops(tally: FlopTally | None, phase: Phase) -> str:

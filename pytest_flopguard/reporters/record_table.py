@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pytest_flopguard.core.measurement import PHASES
 from pytest_flopguard.core.record import Record
+from pytest_flopguard.core.standing import standings
 from pytest_flopguard.reporters.record_cells import Cells, file_and_name, record_cells, without_unit
 from pytest_flopguard.reporters.table import Column, Row, lay_out, shorten, table_width
 
@@ -24,7 +25,10 @@ def record_table(records: Sequence[Record], width: int, *, every_finding: bool) 
     """
     devices = {peak.device for record in records for peak in record.measurement.memory}
     one = len(devices) == 1
-    blocks = [list(record_cells(record, every_finding=every_finding, one_device=one)) for record in records]
+    blocks = [
+        list(record_cells(record, standing, every_finding=every_finding, one_device=one))
+        for record, standing in zip(records, standings(records), strict=True)
+    ]
     headers = {name: name for name in ("test", "label", *PHASES, "memory", "limit", "used", "verdict")}
     headers["memory"] = "\n".join(["peak memory", *devices]) if one else "peak memory"
     full = _without(headers, _silent(blocks, ("label", "optimizer", "memory")))

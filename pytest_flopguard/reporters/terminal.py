@@ -8,6 +8,7 @@ from dataclasses import replace
 from textwrap import wrap
 
 from pytest_flopguard.core.record import Record, RunReport
+from pytest_flopguard.core.standing import Standing, standings
 from pytest_flopguard.reporters.details import details
 from pytest_flopguard.reporters.finding_text import budget_findings, place, sentence, verdict
 from pytest_flopguard.reporters.record_cells import file_and_name
@@ -50,8 +51,10 @@ def _by_file(records: Sequence[Record]) -> tuple[Record, ...]:
 
 
 def _failing(run: RunReport) -> Iterator[str]:
-    for record in run.records:
-        if _outcome(record) in ("failed", "undecided"):
+    for record, standing in zip(run.records, standings(run.records), strict=True):
+        if standing == "failed":
+            yield f"failed {title(record)}: not by a budget"
+        elif _outcome(record, standing) in ("failed", "undecided"):
             first = budget_findings(record)[0]
             yield f"{verdict(first)} {title(record)}: {sentence(first, record.measurement)} {place(first)}"
 
@@ -90,13 +93,15 @@ def _notes(run: RunReport, width: int) -> Iterator[str]:
 
 
 def _summary(run: RunReport) -> str:
-    outcomes = Counter(_outcome(record) for record in run.records)
-    order = ("ok", "failed", "warned", "undecided", "new", "without a budget")
+    outcomes = Counter(map(_outcome, run.records, standings(run.records)))
+    order = ("ok", "failed", "warned", "undecided", "new", "xfailed", "skipped", "without a budget")
     counts = [f"{outcomes[each]} {each}" for each in order if outcomes[each]]
     return ": ".join([f"{len(run.records)} measured", *([", ".join(counts)] if counts else [])])
 
 
-def _outcome(record: Record) -> str:
+def _outcome(record: Record, standing: Standing) -> str:
+    if standing != "judged":
+        return standing
     if record.outcome == "undecided" and all(
         each.code == "no-baseline" for each in record.findings if each.status == "undecided"
     ):
