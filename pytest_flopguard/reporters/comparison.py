@@ -23,9 +23,7 @@ _ESCAPED = str.maketrans({"|": "\\|", "`": "'", "@": "@\u200b", "<": "&lt;", "\n
 def text(found: Sequence[Compared], before: str, now: str) -> str:
     """Render what differs, the worst first: each number, and the modules behind it."""
     lines = [f"{before} -> {now}"]
-    for each in found:
-        if each.verdict == "same":
-            continue
+    for each in _told(found):
         lines.append(f"{each.verdict:<11}  {title(each)}")
         lines += [f"{'':13}{line}" for line in (*each.reasons, *map(number, each.numbers), *_modules(each))]
     return "\n".join([*lines, summary(found)])
@@ -33,7 +31,7 @@ def text(found: Sequence[Compared], before: str, now: str) -> str:
 
 def markdown(found: Sequence[Compared], before: str, now: str) -> str:
     """Render a table of what differs, for a comment or a job summary."""
-    rows = [each for each in found if each.verdict != "same"]
+    rows = list(_told(found))
     lines = [f"**{summary(found)}** ({_cell(before)} → {_cell(now)})"]
     if rows:
         lines += ["", "| test | verdict | numbers | modules |", "|---|---|---|---|"]
@@ -89,6 +87,11 @@ def number(moved: Number) -> str:
     name = quantity_name(moved.quantity) + (f" on {moved.device}" if moved.device else "")
     share = f" ({signed_percent(moved.now - moved.before, moved.before)})" if moved.before else ""
     return f"{name}: {exact(moved.before, unit)} -> {exact(moved.now, unit)}{share}"
+
+
+def _told(found: Sequence[Compared]) -> Iterator[Compared]:
+    """Leave out what is the same, unless a part of it could not be compared."""
+    yield from (each for each in found if each.verdict != "same" or each.reasons)
 
 
 def _modules(compared: Compared) -> Iterator[str]:
