@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
@@ -136,7 +137,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
     def full(*args: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(baseline_update.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
         update_module(baselines("new"), MODULE, by_test(record("test_b")), [], "")
     assert path.read_bytes() == before
