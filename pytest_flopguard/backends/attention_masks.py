@@ -2,83 +2,40 @@
 
 A fused attention call is handed its mask. Attention written out is a product Q K^T, to which a mask is added or which
 it is filled by, a softmax, and a product P V; backward has two more pairs. Nothing tells that these calls belong
-together but the data, so what leads where is followed by storage: scores, weights (what softmax makes of them), and the
-gradients of both. Where a mask was seen and its values cannot be read, the products are unknown.
+together but the data, so what leads where is followed by storage. Scores are what a product leads to, and weights what
+softmax makes of them; gradients of scores are weights too, since they are zero where those are. Only when weights meet
+a product is anything left out. Of several uses of a product each needs its own pairs. Where a mask was seen, but not
+its values or what becomes of it, the products are unknown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
+from pytest_flopguard.backends import attention_ops as ops
+from pytest_flopguard.backends import mask_values
+from pytest_flopguard.backends.attention_trail import (
+    NO_VALUES,
+    UNCLEAR,
+    Product,
+    Trail,
+    scores_of,
+    sources_of,
+)
 from pytest_flopguard.backends.block_masks import flex_pairs
-from pytest_flopguard.backends.constant_tensors import ConstantTensors, reading_values, tensors
-from pytest_flopguard.core.measurement import Cost
-
-_aten = torch.ops.aten
-_PRODUCTS = {"aten.mm", "aten.bmm", "aten.baddbmm", "aten.addbmm", "aten.matmul"}
-_SOFTMAX = {"aten._softmax", "aten._safe_softmax", "aten.softmax", "aten.special_softmax"}
-_SOFTMAX_BACKWARD = {"aten._softmax_backward_data"}
-_ADDED = {"aten.add", "aten.add_"}
-_FILLED = {"aten.masked_fill", "aten.masked_fill_"}
-_CHOSEN = {"aten.where"}
-_FLEX = {"higher_order.flex_attention", "higher_order.flex_attention_backward"}
-# Arguments of fused attention that hold a mask: true or a finite number is a pair to compute.
-_MASK_ARGUMENTS = ("attn_mask", "attn_bias", "bias")
-_OWN_MASK = {"aten._native_multi_head_attention", "aten._transformer_encoder_layer_fwd"}
-NO_VALUES = 'its attention mask has no values here, and attention = "causal" needs them'
-_RESHAPED = 'its attention mask has another shape than its scores, and attention = "causal" needs both'
-
-
-class Product:
-    """One counted op call of attention: query-key ``pairs`` of equal cost, of which a mask may hide some.
-
-    ``place`` is where it was counted, and ``call`` tells it to a person.
-    """
-
-    __slots__ = ("call", "cost", "flops", "pairs", "place", "settled")
-
-    def __init__(self, place: Any, call: Callable[[], str], cost: Cost, pairs: int) -> None:
-        self.place = place
-        self.call = call
-        self.cost = cost
-        self.flops = cost.flops or 0
-        self.pairs = pairs
-        self.settled = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Hidden:
-    """Which pairs of scores of ``shape`` are hidden; ``where`` broadcasts to it, and is None with a ``reason``."""
-
-    where: torch.Tensor | None
-    shape: torch.Size
-    reason: str = ""
-
-    @property
-    def pairs(self) -> int:
-        """Number of hidden pairs."""
-        if self.where is None or not self.where.numel():
-            return 0
-        return int(self.where.sum()) * (self.shape.numel() // self.where.numel())
-
-
-@dataclass(frozen=True, slots=True)
-class _Trail:
-    """What is known of a storage: the products that lead to it, what hides pairs, and whether softmax has run."""
-
-    products: tuple[Product, ...] = ()
-    hidden: _Hidden | None = None
-    weights: bool = False
+from pytest_flopguard.backends.constant_tensors import ConstantTensors, reading_values, tensors, written
+from pytest_flopguard.backends.hidden_pairs import RESHAPED, Hidden, both, either
 
 
 class AttentionMasks:
-    """Follows the calls of an OpWatch. ``hide`` and ``lose`` take back FLOPs of a product, or all it is known for."""
+    """Follows the calls of an OpWatch. ``hide`` takes FLOPs of a product back, ``lose`` all that is known of it."""
 
     def __init__(self, hide: Callable[[Product, int], None], lose: Callable[[Product, str], None]) -> None:
         self._hide = hide
@@ -90,11 +47,12 @@ class AttentionMasks:
         self, name: str, func: Any, args: Any, kwargs: Any, out: Any, product: Callable[[int], Product]
     ) -> None:
         """Follow a counted call; ``product`` makes one of it, of so many pairs."""
-        if name in _FLEX:
+        self._constants.forget_written(func, args, kwargs)
+        if name in ops.FLEX:
             self._saw_flex(args, product)
             return
         with reading_values():
-            if name in _PRODUCTS:
+            if name in ops.PRODUCTS:
                 self._saw_product(name, args, kwargs, out, product)
             else:
                 self._saw_fused(name, func, args, kwargs, product)
@@ -102,55 +60,146 @@ class AttentionMasks:
     def saw_plain(self, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Follow a call that costs nothing: constants, and what leads from scores to weights."""
         self._constants.saw(func, args, kwargs, out)
+        if not self._trails:
+            return
         inputs = list(tensors(args))
         trails = [self._trail(each) for each in inputs]
-        if any(trails) and isinstance(out, torch.Tensor):
+        if any(trails):
             with reading_values():
-                self._follow(name, args, inputs, trails, out)
+                self._follow(name, func, args, kwargs or {}, inputs, trails, out)
 
     def _follow(
-        self, name: str, args: Any, inputs: list[torch.Tensor], trails: list[_Trail | None], out: torch.Tensor
+        self,
+        name: str,
+        func: Any,
+        args: Any,
+        kwargs: Any,
+        inputs: list[torch.Tensor],
+        trails: list[Trail | None],
+        out: Any,
     ) -> None:
-        if name in _SOFTMAX:
-            trail = trails[0] or _Trail()
-            self._settle(trail.products, trail.hidden)
-            self._leave(out, _Trail(hidden=trail.hidden, weights=True))
-        elif name in _SOFTMAX_BACKWARD:
-            gradient, weights = trails[0] or _Trail(), trails[1] or _Trail()
-            self._settle(gradient.products, weights.hidden)
-            self._leave(out, weights)
-        elif out.numel() >= max(each.numel() for each, trail in zip(inputs, trails, strict=True) if trail) // 2:
-            joined = _Trail(
-                products=tuple(dict.fromkeys(each for trail in trails if trail for each in trail.products)),
-                hidden=next((trail.hidden for trail in trails if trail and trail.hidden), None),
-                weights=any(trail.weights for trail in trails if trail),
-            )
-            self._leave(out, self._masked(name, joined, args, out))
+        first = next(tensors((out,)), None)
+        if first is None:
+            return
+        if name in ops.SOFTMAX:
+            scores = trails[0] or Trail()
+            sources = tuple((each, scores.hidden) for each in scores.products)
+            self._leave(first, Trail(hidden=scores.hidden, weights=True, sources=sources))
+            return
+        if name in ops.SOFTMAX_BACKWARD:
+            gradient, weights = trails[0] or Trail(), trails[1] or Trail()
+            for each in gradient.products:
+                self._use(each, weights.hidden)
+            self._leave(first, Trail(hidden=weights.hidden, weights=True))
+            return
+        in_place = any(True for _ in written(func, args, kwargs))
+        if first.untyped_storage() in (_storage(each) for each in inputs) and not in_place:
+            return  # a view
+        trail = self._result(name, args, kwargs, inputs, trails, first)
+        if trail is not None:
+            self._leave(first, trail)
+        elif in_place:
+            self._trails.pop(_storage(first), None)
+
+    def _result(
+        self,
+        name: str,
+        args: Any,
+        kwargs: Any,
+        inputs: list[torch.Tensor],
+        trails: list[Trail | None],
+        out: torch.Tensor,
+    ) -> Trail | None:
+        """Return what is known of the result of an op on scores or weights; None where it is neither any more."""
+        followed = [each for each in trails if each is not None]
+        weights = [each for each in followed if each.weights]
+        scores = [each for each in followed if not each.weights]
+        if name in ops.ADDED and weights:
+            return None if scores else self._sum_of_weights(weights, inputs, out)
+        if weights and name in (*ops.KEEP, *ops.FILLED, *ops.CHOSEN):
+            if (name in ops.FILLED or name in ops.CHOSEN) and not all(map(self._is_zero, self._untrailed(args[1:]))):
+                return None
+            hidden = next(each.hidden for each in weights)
+            tangents = tuple((product, hidden) for each in scores for product in each.products)
+            return Trail(hidden=hidden, weights=True, sources=(*sources_of(weights), *tangents))
+        made_anew = name in ops.PICK or name.endswith("_like") or name.startswith("aten.new_")
+        if weights or made_anew or out.numel() < max(each.numel() for each in inputs):
+            return None
+        joined = scores_of(
+            (product for each in scores for product in each.products),
+            either(*(each.hidden for each in scores)) if any(each.hidden for each in scores) else None,
+        )
+        if name in ops.ADDED:
+            return self._added_to(joined, name, args, kwargs, out)
+        if name in ops.FILLED:
+            return self._filled(joined, args, out)
+        if name in ops.CHOSEN:
+            return self._chosen(joined, args, out)
+        # Scores without a mask stay so under most that is done to each number; masked ones stay under little.
+        clear = name in ops.KEEP or (joined.hidden is None and not any(each in name for each in ops.WRITE))
+        return joined if clear else replace(joined, hidden=Hidden(None, out.shape, UNCLEAR))
+
+    def _sum_of_weights(self, weights: list[Trail], terms: list[torch.Tensor], out: torch.Tensor) -> Trail | None:
+        """A sum is zero where all of its terms are."""
+        hidden = both(*(each.hidden for each in weights))
+        for term in terms:
+            if hidden is None or hidden.where is None or self._trail(term) is not None:
+                continue
+            values = self._constants.value(term)
+            if values is None:
+                hidden = Hidden(None, out.shape, NO_VALUES)
+            elif values.shape != out.shape or bool(values[_places(hidden, out.shape)].any()):
+                return None
+        return Trail(hidden=hidden, weights=True, sources=sources_of(weights))
 
     def _saw_product(self, name: str, args: Any, kwargs: Any, out: Any, product: Callable[[int], Product]) -> None:
-        *rest, left, right = args[:3] if name in ("aten.baddbmm", "aten.addbmm") else args[:2]
-        for operand in (left, right):
-            trail = self._trail(operand)
-            if trail is not None and trail.weights:
-                self._settle((product(operand.numel()),), trail.hidden)
-        # A layer's product with its weight makes no scores.
-        if _is_parameter(left) or _is_parameter(right):
+        at = ops.PRODUCTS[name]
+        left, right = args[at : at + 2]
+        trails = [(each, self._trail(each)) for each in (left, right)]
+        weighed = [(each, trail) for each, trail in trails if trail is not None and trail.weights]
+        masked = [trail for _, trail in trails if trail is not None and not trail.weights and trail.hidden is not None]
+        for operand, trail in weighed:
+            for source, hidden in trail.sources:
+                self._use(source, hidden)
+            if trail.hidden is not None:
+                whole = product(operand.numel())
+                self._use(whole, trail.hidden if len(weighed) == 1 else Hidden(None, operand.shape, UNCLEAR))
+                if len(weighed) > 1:
+                    return
+        for trail in masked:
+            # Scores that were masked and meet a product without softmax.
+            for each in (*trail.products, product(1)):
+                self._use(each, Hidden(None, out.shape, UNCLEAR))
+        if weighed:
+            # Heads that are mixed after softmax are weights still, of other pairs.
+            operand, trail = weighed[0]
+            other = right if operand is left else left
+            if trail.hidden is not None and _is_parameter(other) and out.numel() == operand.numel():
+                self._leave(out, Trail(hidden=Hidden(None, out.shape, UNCLEAR), weights=True))
+            else:
+                self._trails.pop(_storage(out), None)
             return
-        trail = _Trail(products=(product(out.numel()),))
-        if rest and (kwargs or {}).get("beta", 1):
-            before = self._trail(rest[0])
-            trail = replace(trail, products=(*(before.products if before else ()), *trail.products))
-            if before is None:
-                trail = self._added(trail, rest[0], out.shape)
+        # A layer's product with its weight makes no scores.
+        before = [each for _, trail in trails if trail is not None for each in trail.products]
+        if masked or (not before and (_is_parameter(left) or _is_parameter(right))):
+            self._trails.pop(_storage(out), None)
+            return
+        trail = scores_of((product(out.numel()), *(_other_pairs(each) for each in before)))
+        if at and (kwargs or {}).get("beta", 1):
+            addend = self._trail(args[0])
+            if addend is None:
+                trail = self._masked_by(trail, args[0], out.shape, mask_values.hides)
+            else:
+                trail = scores_of((*trail.products, *addend.products), addend.hidden)
         self._leave(out, trail)
 
     def _saw_fused(self, name: str, func: Any, args: Any, kwargs: Any, product: Callable[[int], Product]) -> None:
         said = dict(zip([each.name for each in func._schema.arguments], args, strict=False)) | (kwargs or {})
-        if name in _OWN_MASK:
+        if name in ops.OWN_MASK:
             if said.get("mask") is not None:
                 self._lose(product(1), "masks of the fused encoder layer are not followed")
             return
-        mask = next((said[each] for each in _MASK_ARGUMENTS if isinstance(said.get(each), torch.Tensor)), None)
+        mask = next((said[each] for each in ops.MASK_ARGUMENTS if isinstance(said.get(each), torch.Tensor)), None)
         query, key = said.get("query"), said.get("key")
         if mask is None or not mask.numel() or query is None or key is None:
             return
@@ -158,12 +207,11 @@ class AttentionMasks:
         at = -3 if heads_last else -2
         lead = (query.shape[0], query.shape[2]) if heads_last else query.shape[:-2]
         shape = torch.Size((*lead, query.shape[at], key.shape[at]))
-        hidden = self._hidden(mask, shape, hides=_is_minus_infinity if mask.dtype.is_floating_point else _is_false)
         whole = product(shape.numel())
+        hidden = self._hidden(mask, shape, mask_values.hides if mask.dtype.is_floating_point else mask_values.is_false)
         if hidden is not None and whole.cost.masked_flops:
-            self._lose(whole, "it has two masks")
-        else:
-            self._settle((whole,), hidden)
+            hidden = Hidden(None, shape, "it has two masks")
+        self._use(whole, hidden)
 
     def _saw_flex(self, args: Any, product: Callable[[int], Product]) -> None:
         found = flex_pairs(args)
@@ -173,80 +221,126 @@ class AttentionMasks:
             whole = product(found.pairs)
             self._hide(whole, whole.flops // found.pairs * (found.pairs - found.kept))
 
-    def _masked(self, name: str, trail: _Trail, args: Any, out: torch.Tensor) -> _Trail:
-        if trail.weights:
-            return trail
-        if name in _ADDED:
-            for value in args[:2]:
-                if isinstance(value, torch.Tensor) and self._trail(value) is None:
-                    trail = self._added(trail, value, out.shape)
-        elif name in _FILLED and _reaches_infinity(args[2], out.dtype):
-            trail = self._joined(trail, self._hidden(args[1], out.shape, hides=_is_true))
-        elif name in _CHOSEN and len(args) == 3:
-            condition, *values = args
-            for value, hides in zip(values, (_is_true, _is_false), strict=True):
-                if not isinstance(value, torch.Tensor) or self._trail(value) is not None:
-                    continue
-                known = self._constants.value(value)
-                if known is None:
-                    trail = self._joined(trail, _Hidden(None, out.shape, NO_VALUES))
-                elif bool(_is_minus_infinity(known).any()):
-                    trail = self._joined(trail, self._hidden(condition, out.shape, hides=hides))
+    def _added_to(self, trail: Trail, name: str, args: Any, kwargs: Any, out: torch.Tensor) -> Trail:
+        sign = (-1 if name.startswith("aten.sub") else 1) * kwargs.get("alpha", 1)
+        signed = [(args[0], 1), (args[1], sign)]
+        masks = [each for each in signed if isinstance(each[0], torch.Tensor) and self._trail(each[0]) is None]
+        if not masks and kwargs.get("alpha", 1) and isinstance(args[1], torch.Tensor):
+            # Both come from products; one may be a mask that was made by one.
+            masks = [each for each in signed if self._is_mask(*each)]
+        for mask, factor in masks:
+            trail = self._masked_by(trail, mask, out.shape, partial(_hides_times, factor))
         return trail
 
-    def _added(self, trail: _Trail, mask: Any, shape: torch.Size) -> _Trail:
-        if not isinstance(mask, torch.Tensor) or not mask.dtype.is_floating_point:
+    def _is_mask(self, tensor: torch.Tensor, factor: float) -> bool:
+        values, trail = self._constants.value(tensor), self._trail(tensor)
+        if values is None or trail is None or trail.hidden is not None or not values.dtype.is_floating_point:
+            return False
+        return bool(mask_values.hides(values * factor).any())
+
+    def _filled(self, trail: Trail, args: Any, out: torch.Tensor) -> Trail:
+        fill = self._number(args[2])
+        if fill is None:
+            return self._with(trail, Hidden(None, out.shape, NO_VALUES))
+        if not mask_values.fills(fill, out.dtype):
             return trail
-        return self._joined(trail, self._hidden(mask, shape, hides=_is_minus_infinity))
+        return self._masked_by(trail, args[1], out.shape, mask_values.is_true)
+
+    def _chosen(self, trail: Trail, args: Any, out: torch.Tensor) -> Trail:
+        condition, *values = args
+        for value, chosen in zip(values, (mask_values.is_true, mask_values.is_false), strict=False):
+            if isinstance(value, torch.Tensor) and self._trail(value) is not None:
+                continue
+            known = self._constants.value(value) if isinstance(value, torch.Tensor) else torch.tensor(float(value))
+            if known is None:
+                trail = self._with(trail, Hidden(None, out.shape, NO_VALUES))
+            elif bool(mask_values.fills_anywhere(known, out.dtype)):
+                trail = self._masked_by(trail, condition, out.shape, chosen)
+        return trail
+
+    def _untrailed(self, values: Iterable[Any]) -> list[Any]:
+        """Return what is chosen or filled in beside weights; a mask of switches is none of it."""
+        rest = [each for each in values if not isinstance(each, torch.Tensor) or each.dtype != torch.bool]
+        return [each for each in rest if not isinstance(each, torch.Tensor) or self._trail(each) is None]
+
+    def _is_zero(self, value: Any) -> bool:
+        known = self._constants.value(value) if isinstance(value, torch.Tensor) else value
+        return known is not None and not bool(torch.as_tensor(known).any())
+
+    def _number(self, value: Any) -> float | None:
+        if not isinstance(value, torch.Tensor):
+            return float(value)
+        known = self._constants.value(value)
+        return None if known is None else float(known)
+
+    def _masked_by(
+        self, trail: Trail, mask: Any, shape: torch.Size, hides: Callable[[torch.Tensor], torch.Tensor]
+    ) -> Trail:
+        return self._with(trail, self._hidden(mask, shape, hides))
+
+    @staticmethod
+    def _with(trail: Trail, hidden: Hidden | None) -> Trail:
+        return trail if hidden is None else replace(trail, hidden=either(trail.hidden, hidden))
 
     def _hidden(
         self, mask: torch.Tensor, shape: torch.Size, hides: Callable[[torch.Tensor], torch.Tensor]
-    ) -> _Hidden | None:
+    ) -> Hidden | None:
         values = self._constants.value(mask)
         if values is None:
-            return _Hidden(None, shape, NO_VALUES)
+            return Hidden(None, shape, NO_VALUES)
         where = hides(values)
         if not bool(where.any()):
             return None
         try:
             where.expand(shape)
         except RuntimeError:
-            return _Hidden(None, shape, _RESHAPED)
-        return _Hidden(where.detach().clone(), shape)
+            return Hidden(None, shape, RESHAPED)
+        return Hidden(where.detach().clone(), shape)
 
-    @staticmethod
-    def _joined(trail: _Trail, more: _Hidden | None) -> _Trail:
-        before = trail.hidden
-        if more is None or (before is not None and before.where is None):
-            return trail
-        if before is None or more.where is None:
-            return replace(trail, hidden=more)
-        if before.shape != more.shape or before.where is None:
-            return replace(trail, hidden=_Hidden(None, more.shape, _RESHAPED))
-        return replace(trail, hidden=_Hidden(before.where | more.where, more.shape))
+    def _use(self, product: Product, hidden: Hidden | None) -> None:
+        """Take note of a use of a product: what it does not hide must be computed."""
+        if product.lost:
+            return
+        before = product.hidden.pairs if product.hidden is not None else 0
+        after = both(product.hidden, hidden) if product.used else hidden
+        product.used, product.hidden = True, after
+        if after is not None and after.where is not None and product.pairs != after.shape.numel():
+            after = Hidden(None, after.shape, RESHAPED)
+        if after is not None and after.where is None:
+            self._hide(product, -before * (product.flops // product.pairs))
+            product.lost = True
+            self._lose(product, after.reason)
+        else:
+            more = (after.pairs if after is not None else 0) - before
+            self._hide(product, more * (product.flops // product.pairs))
 
-    def _settle(self, products: tuple[Product, ...], hidden: _Hidden | None) -> None:
-        for each in products:
-            if each.settled:
-                continue
-            each.settled = True
-            if hidden is None:
-                continue
-            if hidden.where is None:
-                self._lose(each, hidden.reason)
-            elif each.pairs != hidden.shape.numel():
-                self._lose(each, _RESHAPED)
-            else:
-                self._hide(each, each.flops // each.pairs * hidden.pairs)
-
-    def _trail(self, tensor: torch.Tensor) -> _Trail | None:
+    def _trail(self, tensor: torch.Tensor) -> Trail | None:
         storage = _storage(tensor)
         return None if storage is None else self._trails.get(storage)
 
-    def _leave(self, tensor: torch.Tensor, trail: _Trail) -> None:
+    def _leave(self, tensor: torch.Tensor, trail: Trail) -> None:
         storage = _storage(tensor)
         if storage is not None:
             self._trails[storage] = trail
+
+
+def _places(hidden: Hidden, shape: torch.Size) -> torch.Tensor:
+    """Return where a tensor of a shape is hidden; what was added behind the scores, such as a sink, is not."""
+    where = torch.zeros(shape, dtype=torch.bool)
+    if hidden.where is not None and len(hidden.shape) == len(shape):
+        corner = tuple(slice(0, size) for size in hidden.shape)
+        where[corner] = hidden.where.to("cpu").expand(hidden.shape)
+    return where
+
+
+def _other_pairs(product: Product) -> Product:
+    # Its pairs went through another product: which of them a later mask hides is not known.
+    product.pairs = -1
+    return product
+
+
+def _hides_times(factor: float, values: torch.Tensor) -> torch.Tensor:
+    return mask_values.hides(values if factor == 1 else values * factor)
 
 
 def _storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
@@ -258,29 +352,3 @@ def _storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
 
 def _is_parameter(tensor: torch.Tensor) -> bool:
     return isinstance(tensor if tensor._base is None else tensor._base, nn.Parameter)
-
-
-def _is_minus_infinity(mask: torch.Tensor) -> torch.Tensor:
-    """Whether softmax makes nothing of each number: minus infinity, or what stands for it in code."""
-    if not mask.dtype.is_floating_point:
-        return torch.zeros_like(mask, dtype=torch.bool)
-    return mask <= _hiding(mask.dtype)
-
-
-def _is_false(mask: torch.Tensor) -> torch.Tensor:
-    return ~mask.bool()
-
-
-def _is_true(mask: torch.Tensor) -> torch.Tensor:
-    return mask.bool()
-
-
-def _reaches_infinity(value: Any, dtype: torch.dtype) -> bool:
-    if isinstance(value, torch.Tensor):
-        return True
-    return dtype.is_floating_point and value <= _hiding(dtype)
-
-
-def _hiding(dtype: torch.dtype) -> float:
-    # Code fills with -inf, with a dtype's least number, with -1e9; biases by distance (ALiBi) stay far above.
-    return max(-1e9, torch.finfo(dtype).min / 2)

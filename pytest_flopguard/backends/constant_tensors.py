@@ -13,6 +13,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 # Larger ones would cost more than the run that is watched; a square of 16,384 positions still fits.
 _MOST_ELEMENTS = 2**28
+# What an op writes over need not be known before.
+_OVERWRITES = {"fill_", "zero_", "copy_"}
 
 
 def has_data(tensor: torch.Tensor) -> bool:
@@ -40,13 +42,17 @@ class ConstantTensors:
     def saw(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Follow one op call that has just returned."""
         if not isinstance(out, torch.Tensor) or has_data(out):
+            self.forget_written(func, args, kwargs)
             return
+        name = func._schema.name.partition("::")[2] if isinstance(func, torch._ops.OpOverload) else ""
+        if name in _OVERWRITES and self.value(out) is None and out.numel() <= _MOST_ELEMENTS:
+            with reading_values():
+                self._values[out] = torch.empty(out.shape, dtype=out.dtype)
         inputs = list(tensors((*args, *(kwargs or {}).values())))
-        known = all(self.value(each) is not None for each in inputs)
+        known = name and "empty" not in name and name != "resize_"
+        known = known and all(self.value(each) is not None for each in inputs)
         if not known or torch.Tag.nondeterministic_seeded in func.tags or out.numel() > _MOST_ELEMENTS:
-            if out in self._values:
-                # Other views of what was written to are known no more, and nothing tells which they are.
-                self._values.clear()
+            self.forget_written(func, args, kwargs)
             return
         with reading_values():
             result = func(
@@ -54,6 +60,16 @@ class ConstantTensors:
             )
         if isinstance(result, torch.Tensor):
             self._values[out] = result
+
+    def forget_written(self, func: Any, args: Any, kwargs: Any) -> None:
+        """Forget what a call has written to, and views of it."""
+        if not self._values:
+            return
+        storages = {each.untyped_storage()._cdata for each in written(func, args, kwargs) if not has_data(each)}
+        if storages:
+            for each in list(self._values):
+                if each.untyped_storage()._cdata in storages:
+                    del self._values[each]
 
     def _known(self, values: Iterable[Any]) -> tuple[Any, ...]:
         return tuple(
@@ -69,6 +85,16 @@ class ConstantTensors:
 
     def _on_cpu(self, name: str, value: Any) -> Any:
         return torch.device("cpu") if name == "device" and value is not None else self._known((value,))[0]
+
+
+def written(func: Any, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors among the arguments that an op writes to."""
+    if not isinstance(func, torch._ops.OpOverload) or not func._schema.is_mutable:
+        return
+    given = kwargs or {}
+    for at, each in enumerate(func._schema.arguments):
+        if each.alias_info is not None and each.alias_info.is_write:
+            yield from tensors((args[at] if at < len(args) else given.get(each.name),))
 
 
 def tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:

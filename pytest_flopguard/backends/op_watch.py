@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack, _push_mode
 
-from pytest_flopguard.backends.attention_masks import AttentionMasks, Product
+from pytest_flopguard.backends.attention_masks import AttentionMasks
+from pytest_flopguard.backends.attention_trail import Product
 from pytest_flopguard.backends.base import CostModel
 from pytest_flopguard.backends.call_specs import (
     SPARSE,

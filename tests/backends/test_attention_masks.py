@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.utils.checkpoint import checkpoint
 
-from pytest_flopguard.backends.attention_masks import NO_VALUES
+from pytest_flopguard.backends.attention_trail import NO_VALUES
 from pytest_flopguard.backends.dispatch import DispatchFlops
 from pytest_flopguard.core.measurement import FlopTally
 from pytest_flopguard.formulas.registry import default_registry

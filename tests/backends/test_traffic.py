@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from pytest_flopguard.backends.dispatch import DispatchFlops
@@ -28,6 +31,12 @@ X = torch.zeros(16, 8)
 TABLE = torch.zeros(1000, 8)
 ROWS = torch.tensor([3, 5])  # 16 bytes: two int64
 SQUARE = torch.zeros(16, 16)
+
+
+def amounts(function: Callable[[], Any]) -> tuple[int, int]:
+    tally = moved(function)
+    assert tally.unknown == ()
+    return sum(each.read for each in tally.counts), sum(each.written for each in tally.counts)
 
 
 def in_place(function: Callable[[torch.Tensor], Any]) -> Callable[[], Any]:
@@ -52,15 +61,184 @@ def in_place(function: Callable[[torch.Tensor], Any]) -> Callable[[], Any]:
         (in_place(lambda own: own.add_(1)), 4 * 128, 4 * 128),
         (in_place(lambda own: own.copy_(X)), 4 * 128, 4 * 128),
         (in_place(lambda own: own.zero_()), 0, 4 * 128),
-        (in_place(lambda own: own.index_copy_(0, ROWS, X[:2])), 16 + 4 * 32, 4 * 16),
+        # Written over without a look: two rows.
+        (in_place(lambda own: own.index_copy_(0, ROWS, X[:2])), 16 + 4 * 16, 4 * 16),
         (in_place(lambda own: torch.add(X, 1, out=own)), 4 * 128, 4 * 128),
         (lambda: torch.max(X, 1), 4 * 128, 16 * (4 + 8)),  # values and int64 indices
     ],
 )
 def test_each_call_reads_and_writes_once(function: Callable[[], Any], read: int, written: int) -> None:
-    tally = moved(function)
-    assert [sum(each.read for each in tally.counts), sum(each.written for each in tally.counts)] == [read, written]
-    assert tally.total == read + written
+    assert amounts(function) == (read, written)
+    assert moved(function).total == read + written
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(
+    ("function", "elements"),
+    [
+        (torch.zeros_like, 128),
+        (torch.ones_like, 128),
+        (lambda x: torch.full_like(x, 2.0), 128),
+        (torch.rand_like, 128),
+        (torch.randn_like, 128),
+        (lambda x: torch.randint_like(x, 3), 128),
+        (lambda x: x.new_zeros(3), 3),
+        (lambda x: x.new_ones(3), 3),
+        (lambda x: x.new_full((3,), 2.0), 3),
+        (torch.empty_like, 0),
+        (lambda x: x.new_empty(3), 0),
+        (lambda x: x.new_empty_strided((3,), (2,)), 0),
+    ],
+)
+def test_a_template_is_not_read(function: Callable[[torch.Tensor], Any], elements: int, device: str) -> None:
+    template = torch.zeros(16, 8, device=device)
+    assert amounts(lambda: function(template)) == (0, 4 * elements)
+
+
+def test_a_template_that_is_given_a_bound_reads_the_bound() -> None:
+    assert amounts(lambda: torch.randint_like(X, torch.tensor(3))) == (8, 4 * 128)
+
+
+def test_the_first_gradient_is_written_without_a_look() -> None:
+    x = torch.zeros((), requires_grad=True)
+    # y = 2 * x reads and writes 4 bytes; ones_like writes the first gradient; times 2 reads and writes it.
+    assert amounts(lambda: (2 * x).backward()) == (8, 12)
+
+
+THREE = torch.tensor([3, 5, 7])  # 24 bytes
+PLACES = torch.tensor([[1, 2, 3]])  # one place in each of three columns, 24 bytes
+MASK = torch.arange(128).view(16, 8) % 32 == 0  # 128 bytes, true 4 times
+
+
+def assign(places: Any, value: Any) -> Callable[[torch.Tensor], None]:
+    return lambda own: own.__setitem__(places, value)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(
+    ("function", "read", "written"),
+    [
+        # Three rows of 8 and the indices; a number comes as a tensor of 4 bytes.
+        (lambda own, ix, at: assign(ix, 0.5)(own), 24 + 4, 96),
+        (lambda own, ix, at: own.index_put_((ix,), own.new_empty(3, 8)), 24 + 96, 96),
+        (lambda own, ix, at: own.index_put_((ix,), own.new_empty(3, 8), accumulate=True), 24 + 96 + 96, 96),
+        # Three columns of 100; three rows' first two columns; three elements.
+        (lambda own, ix, at: assign((slice(None), ix), 0.5)(own), 24 + 4, 1200),
+        (lambda own, ix, at: assign((ix, slice(0, 2)), 0.5)(own), 24 + 4, 24),
+        (lambda own, ix, at: assign((ix, ix.flip(0)), 0.5)(own), 24 + 24 + 24 + 24 + 4, 12),
+        (lambda own, ix, at: assign((ix[:, None], ix), 0.5)(own), 24 + 4, 36),
+        # More than there is: no byte is written twice.
+        (lambda own, ix, at: assign(torch.cat([ix] * 50), 0.5)(own), 24 + 1200 + 1200 + 4, 3200),
+        (lambda own, ix, at: own.scatter_(0, at, 1.0), 24, 12),
+        # Of the source as much is read as there are places.
+        (lambda own, ix, at: own.scatter_(0, at, own.new_empty(5, 8)), 24 + 12, 12),
+        (lambda own, ix, at: own.scatter_(0, at, 1.0, reduce="add"), 24 + 12, 12),
+        (lambda own, ix, at: own.scatter_add_(0, at, own.new_empty(5, 8)), 24 + 12 + 12, 12),
+        (lambda own, ix, at: own.scatter_reduce_(0, at, own.new_empty(5, 8), "sum"), 24 + 12 + 12, 12),
+        (
+            lambda own, ix, at: own.scatter_reduce_(0, at, own.new_empty(5, 8), "sum", include_self=False),
+            24 + 12,
+            12,
+        ),
+        (lambda own, ix, at: own.index_copy_(0, ix, own.new_empty(3, 8)), 24 + 96, 96),
+        (lambda own, ix, at: own.index_fill_(0, ix, 1.0), 24, 96),
+        (lambda own, ix, at: own.index_fill_(1, ix, 1.0), 24, 1200),
+        (lambda own, ix, at: own.index_add_(0, ix, own.new_empty(3, 8)), 24 + 96 + 96, 96),
+        (lambda own, ix, at: own.put_(ix, own.new_empty(3)), 24 + 12, 12),
+        (lambda own, ix, at: own.put_(ix, own.new_empty(3), accumulate=True), 24 + 12 + 12, 12),
+        # A copy with some of it replaced: all is read and written.
+        (lambda own, ix, at: own.index_add(0, ix, own.new_empty(3, 8)), 24 + 96 + 3200, 3200),
+        (lambda own, ix, at: own.scatter(0, at, 1.0), 24 + 3200, 3200),
+        (lambda own, ix, at: nn.functional.embedding_bag(ix, own, at[0, :1]), 24 + 8 + 96, None),
+    ],
+)
+def test_rows_that_are_written_over_are_not_read(
+    function: Callable[..., Any], read: int, written: int | None, device: str
+) -> None:
+    own, ix, at = torch.zeros(100, 8, device=device), THREE.to(device), PLACES.to(device)
+    found = amounts(lambda: function(own, ix, at))
+    assert found == (read, found[1] if written is None else written)
+
+
+def test_a_mask_is_written_where_it_is_true() -> None:
+    # The mask and the number are read, 4 elements written.
+    assert amounts(in_place(assign(MASK, 0.5))) == (128 + 4, 16)
+    # Rows 0, 4, 8 and 12, and two columns of them.
+    rows = MASK[:, 0].clone()
+    assert amounts(in_place(assign(rows, 0.5))) == (16 + 4, 4 * 32)
+    assert amounts(in_place(assign((rows, slice(0, 2)), 0.5))) == (16 + 4, 4 * 8)
+    # A mask counts as its indices, which go along with others.
+    assert amounts(in_place(assign((rows, torch.tensor([1])), 0.5))) == (16 + 8 + 4, 4 * 4)
+
+
+@pytest.mark.parametrize("kind", ["without values", "overwritten"])
+def test_a_mask_that_nobody_can_read_is_told(kind: str) -> None:
+    own = torch.zeros(16, 8, device="meta") if kind == "without values" else MASK.clone()
+    mask = torch.zeros(16, 8, dtype=torch.bool, device="meta") if kind == "without values" else own
+    tally = moved(lambda: own.index_put_((mask,), own.new_empty(())))
+    assert tally.total is None
+    assert tally.unknown == ("aten.index_put_.default",)
+    assert tally.at_least == 0
+
+
+@pytest.mark.parametrize(
+    ("view", "elements"),
+    [
+        (torch.arange(10.0).unfold(0, 4, 1), 10),
+        # Every second, and windows two apart that cover all, and ones that leave gaps.
+        (torch.arange(20.0)[::2].unfold(0, 4, 1), 10),
+        (torch.arange(10.0).unfold(0, 4, 2), 10),
+        (torch.arange(10.0).unfold(0, 2, 4), 6),
+        # Windows of an image, side by side and two apart; the last column of an even width is not met.
+        (torch.zeros(6, 6).unfold(0, 3, 1).unfold(1, 3, 1), 36),
+        (torch.zeros(6, 6).unfold(0, 3, 2).unfold(1, 3, 2), 25),
+        (torch.zeros(5, 7, 9).expand(4, 5, 7, 9), 315),
+        (torch.zeros(10, 10, 10)[:, ::3, ::3], 160),
+        (torch.zeros(10, 10)[:, ::3].T, 40),
+        (torch.zeros(4, 0), 0),
+        (torch.zeros(1).expand(3, 3), 1),
+    ],
+)
+def test_a_view_is_read_as_it_is_stored(view: torch.Tensor, elements: int) -> None:
+    addresses = {sum(at * by for at, by in zip(place, view.stride(), strict=True)) for place in np.ndindex(*view.shape)}
+    assert len(addresses) == elements
+    assert amounts(lambda: view.sum()) == (4 * elements, 4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 12)), max_size=4))
+def test_any_view_is_read_exactly_or_told(dims: list[tuple[int, int]]) -> None:
+    view = torch.zeros(256).as_strided([size for size, _ in dims], [stride for _, stride in dims])
+    addresses = {sum(at * by for at, by in zip(place, view.stride(), strict=True)) for place in np.ndindex(*view.shape)}
+    tally = moved(lambda: view.sum())
+    assert tally.total in (None, 4 * len(addresses) + 4)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda own: own.unsqueeze_(0),
+        lambda own: own.transpose_(0, 1),
+        lambda own: own.set_(X),
+        lambda own: own.detach_(),
+    ],
+)
+def test_names_that_change_in_place_move_nothing(function: Callable[[torch.Tensor], Any]) -> None:
+    assert amounts(in_place(function)) == (0, 0)
+
+
+def test_what_is_read_and_then_written_over_is_read() -> None:
+    assert amounts(in_place(lambda own: torch.add(own, 1, out=own))) == (512, 512)
+    values, indices = torch.zeros(16), torch.zeros(16, dtype=torch.int64)
+    assert amounts(lambda: torch.max(X, 1, out=(values, indices))) == (512, 16 * 12)
+    rows = torch.zeros(2, 8)
+    assert amounts(lambda: torch.index_select(TABLE, 0, ROWS, out=rows)) == (16 + 64, 64)
+
+
+def test_an_op_of_another_library_is_not_what_its_name_says() -> None:
+    with torch.library._scoped_library("flopguardtraffic", "FRAGMENT") as library:
+        library.define("gather_empty(Tensor x) -> Tensor")
+        library.impl("gather_empty", lambda x: x[:1] + 1, "CPU")
+        assert amounts(lambda: torch.ops.flopguardtraffic.gather_empty(X)) == (512, 32)
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -88,6 +266,19 @@ def test_a_region_tells_its_own_bytes_only() -> None:
     assert first is not None
     assert second is not None
     assert (first.total, second.total) == (4 * 256, 4 * 512)
+
+
+def test_a_region_tells_its_own_unknown_only() -> None:
+    with DispatchFlops(default_registry()) as engine:
+        engine.follow_bytes()
+        outer = engine.begin()
+        SQUARE.to_sparse()
+        inner = engine.begin()
+        X.clone()
+        first, second = engine.end(inner).bytes_moved, engine.end(outer).bytes_moved
+    assert first is not None
+    assert second is not None
+    assert (first.total, second.total) == (4 * 256, None)
 
 
 def test_nobody_asked() -> None:
