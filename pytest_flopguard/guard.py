@@ -10,7 +10,6 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import platform, python_version
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,10 +22,11 @@ from pytest_flopguard.budgets.settings import Settings, other_settings
 from pytest_flopguard.budgets.unmatched import Covered, unmatched
 from pytest_flopguard.core.baseline_change import Change, not_written
 from pytest_flopguard.core.baseline_verdict import Terms
-from pytest_flopguard.core.errors import Problem, UsageError
+from pytest_flopguard.core.errors import FlopguardError, Problem, UsageError, problem
 from pytest_flopguard.core.expectation import Expectation, Origin
 from pytest_flopguard.core.record import Json, Record, RunReport, TestOutcome, record_from_json, record_to_json
 from pytest_flopguard.core.verdict import Finding
+from pytest_flopguard.core.whole_file import write_whole
 from pytest_flopguard.fixture import FIXTURE, MARKER, FlopGuard, asks_for_guard
 from pytest_flopguard.reporters.formats import Reporter, reporter_for
 
@@ -189,15 +189,20 @@ class Guard:
         return terminal.render(self.report(), verbosity=verbosity, width=width) if self._records else ""
 
     def write_reports(self, interrupted: bool) -> None:
-        """Write the report files, each whole or not at all."""
+        """Write the report files, each whole or not at all; UsageError with those that cannot be written."""
         if interrupted:
             self._notes.append("the run was interrupted: tests are missing")
+        problems: list[Problem] = []
         for path, reporter in self._reporters:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            text = reporter.render(self.report())
-            with NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8") as file:
-                file.write(text)
-            Path(file.name).replace(path)
+            try:
+                text = _rendered(reporter, self.report())
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, text)
+            except (OSError, FlopguardError) as error:
+                reason = (isinstance(error, OSError) and error.strerror) or error
+                problems.append(problem("report-not-written", path, reason=reason))
+        if problems:
+            raise UsageError(problems)
 
     def update_baselines(self) -> None:
         """Write the baselines that this run was asked to write; UsageError where that cannot be done."""
@@ -326,6 +331,14 @@ class Guard:
 def _names(wanted: str, nodeid: str) -> bool:
     """Whether a node id, or what stands around it, names a test."""
     return nodeid == wanted or nodeid.startswith((f"{wanted}[", f"{wanted}::", f"{wanted}/"))
+
+
+def _rendered(reporter: Reporter, run: RunReport) -> str:
+    try:
+        return reporter.render(run)
+    except Exception as error:
+        # It may be anybody's, and its mistake must cost neither the table nor the other files.
+        raise FlopguardError(f"{type(error).__name__}: {error}") from error
 
 
 def _test_outcome(report: pytest.TestReport) -> TestOutcome:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _GUARD: pytest.StashKey[Guard | None] = pytest.StashKey()
 _UNGUARDED = pytest.StashKey[int]()
-_PROBLEMS = pytest.StashKey[str]()
+_PROBLEMS = pytest.StashKey[list[str]]()
 # What xdist workers say at their end, beside the reports of their tests.
 _WORKER_UNGUARDED = "flopguard_unguarded"
 _WORKER_PROBLEMS = "flopguard_problems"
@@ -203,7 +203,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     if guard is not None and _WORKER_VANISHED in output:
         guard.vanished = [(module, test) for module, test in output[_WORKER_VANISHED]]
     if _WORKER_PROBLEMS in output:
-        node.config.stash[_PROBLEMS] = output[_WORKER_PROBLEMS]
+        node.config.stash[_PROBLEMS] = [output[_WORKER_PROBLEMS]]
 
 
 @pytest.hookimpl(trylast=True)
@@ -211,16 +211,21 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the report files, whole or not at all."""
     config = session.config
     guard = config.stash[_GUARD]
-    if config.stash.get(_PROBLEMS, ""):
+    problems = config.stash.setdefault(_PROBLEMS, [])
+    if problems:
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
     if hasattr(config, "workeroutput"):
         config.workeroutput[_WORKER_UNGUARDED] = config.stash.get(_UNGUARDED, 0)
     elif guard is not None:
-        guard.write_reports(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+        try:
+            guard.write_reports(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+        except UsageError as error:
+            problems.extend(map(str, error.problems))
+            session.exitstatus = session.exitstatus or pytest.ExitCode.USAGE_ERROR
         try:
             guard.update_baselines()
         except UsageError as error:
-            config.stash[_PROBLEMS] = str(_told(error))
+            problems.append(str(_told(error)))
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
@@ -232,8 +237,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         if config.stash.get(_UNGUARDED, 0) and config.pluginmanager.hasplugin("dsession"):
             terminalreporter.write_line(_off(config.stash[_UNGUARDED]))
         return
-    if _PROBLEMS in config.stash:
-        terminalreporter.write_line(f"ERROR: {config.stash[_PROBLEMS]}", red=True)
+    for text in config.stash.get(_PROBLEMS, []):
+        terminalreporter.write_line(f"ERROR: {text}", red=True)
     text = guard.table(terminalreporter.verbosity, terminalreporter._tw.fullwidth)
     if text:
         terminalreporter.section("flopguard")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from pytest_flopguard.budgets.baseline_file import BaselineFile, Block
 from pytest_flopguard.budgets.baseline_text import file_text
@@ -16,6 +14,7 @@ from pytest_flopguard.core.baseline import Baseline
 from pytest_flopguard.core.baseline_change import Change, Kind, accept, not_written
 from pytest_flopguard.core.errors import Problem, UsageError, problem
 from pytest_flopguard.core.record import Record
+from pytest_flopguard.core.whole_file import write_whole
 
 _LOCK = ".lock"
 _PATIENCE = 60  # seconds; another run holds a file for milliseconds
@@ -67,7 +66,7 @@ def update_module(
             for block in [each for each in entries if each[0] in gone]:
                 changes.append(_change(before, block, "gone", entries.pop(block), None))
         if changes:
-            _write(path, file_text(before, entries))
+            write_whole(path, file_text(before, entries))
     return changes
 
 
@@ -107,33 +106,12 @@ def _locked(path: Path) -> Iterator[None]:
 
     ignore = path.parent / ".gitignore"
     if not ignore.exists():
-        _write(ignore, f"{_LOCK}\n")
+        write_whole(ignore, f"{_LOCK}\n")
     try:
         with FileLock(path.parent / _LOCK, timeout=_PATIENCE):
             yield
     except Timeout as error:
         raise UsageError([_refused(str(path), f"another run has held it for {_PATIENCE} seconds")]) from error
-
-
-def _write(path: Path, text: str) -> None:
-    """Write beside the file and move it there: a reader meets the old file or the new one."""
-    with NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8", newline="\n") as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            # A temporary file is its owner's only.
-            os.chmod(file.name, path.stat().st_mode if path.exists() else 0o666 & ~_umask())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _refused(option: str, reason: str) -> Problem:

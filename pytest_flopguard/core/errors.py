@@ -51,6 +51,7 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "bad-baseline": "not a baseline file that can be used: {reason}",
         "bad-comparison": "{side!r} cannot be compared: {reason}",
         "bad-report": "not a flopguard report: {reason}",
+        "report-not-written": "the report was not written: {reason}",
         "missing-extra": "{what} needs {package}, which is not installed: {install}",
         "unknown-format": "no reporter writes {suffix!r} files ({path}){hint}",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -84,10 +85,7 @@ def test_ctrl_c_leaves_a_whole_file_that_says_so(project: Project) -> None:
     assert [each.name for each in pytester.path.glob("report.json*")] == ["report.json"]
 
 
-def test_a_reporter_that_raises_leaves_the_former_file(project: Project) -> None:
-    pytester = project(TESTS)
-    pytester.makeconftest(
-        """
+BROKEN = """
 class Broken:
     suffix = ".txt"
 
@@ -97,8 +95,59 @@ class Broken:
 def pytest_flopguard_reporters(formats):
     formats[".txt"] = Broken()
 """
-    )
+
+
+def test_a_reporter_that_raises_leaves_the_former_file(project: Project) -> None:
+    pytester = project(TESTS)
+    pytester.makeconftest(BROKEN)
     (pytester.path / "report.txt").write_text("the former run")
-    result = pytester.runpytest_subprocess("--flop-budget", "--flop-report=report.txt")
-    assert result.ret != 0
+    result = pytester.runpytest_subprocess("--flop-budget", "--flop-report=report.txt", "--flop-report=good.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["ERROR: report.txt: the report was not written: ValueError: cannot render [[]report-not-written[]]"]
+    )
+    assert "1 measured: 1 ok" in result.stdout.str()
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
     assert (pytester.path / "report.txt").read_text() == "the former run"
+    # The other report does not suffer.
+    assert (pytester.path / "good.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("folder.json", "Is a directory"),
+        ("file/report.json", "* exists"),
+        ("/proc/report.json", "No such file or directory"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_one_line(project: Project, run: Run, path: str, reason: str) -> None:
+    pytester = project(TESTS)
+    (pytester.path / "folder.json").mkdir()
+    (pytester.path / "file").touch()
+    before = sorted(pytester.path.iterdir())
+    result = run("--flop-budget", "-p", "no:cacheprovider", f"--flop-report={path}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"ERROR: {path}: the report was not written: {reason} [[]report-not-written[]]"])
+    assert "1 measured: 1 ok" in result.stdout.str()
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert [each for each in sorted(pytester.path.iterdir()) if each.name != "__pycache__"] == before
+
+
+def test_a_failed_test_keeps_its_exit_code(project: Project, run: Run) -> None:
+    pytester = project(TESTS.replace("4096", "1"))
+    (pytester.path / "folder.json").mkdir()
+    assert run("--flop-budget", "--flop-report=folder.json").ret == pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_the_file_has_the_usual_permissions(project: Project, run: Run, mask: int, mode: int) -> None:
+    pytester = project(TESTS)
+    before = os.umask(mask)
+    try:
+        run("--flop-budget", "--flop-report=report.json")
+    finally:
+        os.umask(before)
+    assert (pytester.path / "report.json").stat().st_mode & 0o777 == mode
