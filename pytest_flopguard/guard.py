@@ -92,7 +92,7 @@ class Guard:
         problems |= dict.fromkeys(self.baselines.read(self._plans))
         for file in other_settings(self.settings.rootdir, self._plans):
             text = f"{file} has settings that this run does not read: its root directory is {self.settings.rootdir}"
-            warnings.warn(FlopguardWarning(text), stacklevel=2)
+            _warn(text)
         if complete and not problems:
             problems |= dict.fromkeys(self._stale())
         if problems:
@@ -317,7 +317,7 @@ class Guard:
             raise BudgetBroken("\n\n".join(broken), pytrace=False)
         for record in records:
             if any(self._worth_a_warning(each) for each in record.findings):
-                warnings.warn(FlopguardWarning(failure.render(record, verbosity=-1)), stacklevel=2)
+                _warn(failure.render(record, verbosity=-1))
 
     def _worth_a_warning(self, finding: Finding) -> bool:
         accepted = bool(self.settings.update) and finding.expectation.source == "baseline"
@@ -331,6 +331,17 @@ class Guard:
 def _names(wanted: str, nodeid: str) -> bool:
     """Whether a node id, or what stands around it, names a test."""
     return nodeid == wanted or nodeid.startswith((f"{wanted}[", f"{wanted}::", f"{wanted}/"))
+
+
+def _warn(text: str) -> None:
+    """Warn, and never more: ``filterwarnings = error`` must not make an error of what a setting says only warns."""
+    warning = FlopguardWarning(text)
+    try:
+        warnings.warn(warning, stacklevel=3)
+    except FlopguardWarning:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", FlopguardWarning)
+            warnings.warn(warning, stacklevel=3)
 
 
 def _rendered(reporter: Reporter, run: RunReport) -> str:

@@ -137,6 +137,22 @@ def test_a_warning_does_not_fail(project: Project, run: Run) -> None:
     result.stdout.fnmatch_lines(["*FlopguardWarning: FLOPs: 2.05 kFLOP, over the limit of 1 FLOP*"])
 
 
+def test_a_warning_does_not_fail_where_warnings_are_errors(project: Project, pytester: pytest.Pytester) -> None:
+    project(
+        '@pytest.mark.flop_budget(flops=1, severity="warn")\ndef test_forward(): forward()',
+        '[tool.pytest.ini_options]\nfilterwarnings = ["error"]\n',
+    )
+    result = pytester.runpytest_inprocess("--flop-budget")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*FlopguardWarning: FLOPs: 2.05 kFLOP, over the limit of 1 FLOP*"])
+
+
+def test_a_warning_can_be_silenced(project: Project, pytester: pytest.Pytester) -> None:
+    project('@pytest.mark.flop_budget(flops=1, severity="warn")\ndef test_forward(): forward()')
+    result = pytester.runpytest_inprocess("-W", "ignore", "--flop-budget")
+    result.assert_outcomes(passed=1, warnings=0)
+
+
 def test_regions_have_rows_and_limits_of_their_own(
     project: Project, run_both: Run, report: Callable[[], dict[str, Any]]
 ) -> None:
