@@ -151,7 +151,7 @@ def _outermost(there: _Work, elsewhere: _Work) -> dict[str, int]:
         top = next((prefix for prefix in _around(path) if prefix not in known), None)
         if top is not None:
             found[top] = found.get(top, 0) + sum(sum(work.flops.values()) for work in ops.values())
-    folds = [(each.path, each.value * len(each.members)) for each in fold(found)]
+    folds = [(path, flops * len(members)) for path, members, flops in fold(found)]
     return dict(sorted(folds, key=lambda pair: (-pair[1], pair[0])))
 
 

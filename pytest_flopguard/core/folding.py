@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from itertools import product
-from typing import Generic, NamedTuple, TypeVar
+from typing import TypeVar
 
 Value = TypeVar("Value", bound=Hashable)
 _Parts = tuple[str, ...]
@@ -14,18 +14,11 @@ _RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 _MOST_MEMBERS = 100_000
 
 
-class Fold(NamedTuple, Generic[Value]):
-    """Paths that differ in layer numbers only and have one value; ``path`` holds ranges where they are several."""
-
-    path: str
-    members: tuple[str, ...]
-    value: Value
-
-
-def fold(values: Mapping[str, Value]) -> list[Fold[Value]]:
+def fold(values: Mapping[str, Value]) -> list[tuple[str, tuple[str, ...], Value]]:
     """Fold paths that differ in one layer number and have the same value; those of unequal value stay apart.
 
-    A range never names a path that is not there.
+    Each fold is a path, with ranges where it stands for several, its members, and their value. A range never names a
+    path that is not there.
     """
     rows: dict[_Parts, tuple[Value, tuple[str, ...]]] = {
         _parts(path): (value, (path,)) for path, value in values.items()
@@ -33,7 +26,7 @@ def fold(values: Mapping[str, Value]) -> list[Fold[Value]]:
     deepest = max((len(parts) for parts in rows), default=0)
     for position in reversed(range(deepest)):
         rows = _fold_at(position, rows)
-    return [Fold("".join(parts), members, value) for parts, (value, members) in rows.items()]
+    return [("".join(parts), members, value) for parts, (value, members) in rows.items()]
 
 
 def unfold(path: str) -> list[str]:

@@ -25,7 +25,8 @@ def diff_lines(changes: Sequence[Change], not_written: Mapping[str, str]) -> Ite
         yield f"  {each.kind:<8} {each.test}{f'  {each.region}' if each.region else ''}"
         yield from (f"           {line}" for line in _moves(each))
     if not changes:
-        yield "no baseline was written: none is missing or differs as this update accepts"
+        rest = "" if not_written else ": none is missing or differs as this update accepts"
+        yield f"no baseline was written{rest}"
     for nodeid, reason in not_written.items():
         yield f"not written: {nodeid}: {reason}"
 

@@ -35,7 +35,7 @@ def folded(costs: dict[str, int]) -> list[ModuleCost]:
     Layers of unequal cost stay apart: the odd one out is what a reader looks for.
     """
     found = [
-        ModuleCost(path=each.path or OUTSIDE, modules=len(each.members), flops=each.value * len(each.members))
-        for each in fold(costs)
+        ModuleCost(path=path or OUTSIDE, modules=len(members), flops=flops * len(members))
+        for path, members, flops in fold(costs)
     ]
     return sorted(found, key=lambda each: (-each.flops, each.path))
