@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Generator, Iterator, Sequence
@@ -22,7 +23,7 @@ from pytest_flopguard.budgets.settings import Settings, other_settings
 from pytest_flopguard.budgets.unmatched import Covered, unmatched
 from pytest_flopguard.core.baseline_change import Change, not_written
 from pytest_flopguard.core.baseline_verdict import Terms
-from pytest_flopguard.core.errors import FlopguardError, Problem, UsageError, problem
+from pytest_flopguard.core.errors import FlopguardError, Problem, UsageError, nearest, problem
 from pytest_flopguard.core.expectation import Expectation, Origin
 from pytest_flopguard.core.record import Json, Record, RunReport, TestOutcome, record_from_json, record_to_json
 from pytest_flopguard.core.verdict import Finding
@@ -103,10 +104,18 @@ class Guard:
         return self.settings.budgets
 
     def explain(self, nodeid: str) -> Iterator[Resolution]:
-        """Yield what budgets say of the tests that a node id names."""
-        for name, plan in self._plans.items():
-            if _names(nodeid, name):
-                yield plan
+        """Yield what budgets say of the tests that a node id names, from where pytest was started or from the root."""
+        path, colons, rest = nodeid.partition("::")
+        here = self._relative(Path(os.path.normpath(self._config.invocation_params.dir / path)))
+        for wanted in (f"{here}{colons}{rest}", nodeid):
+            found = [plan for name, plan in self._plans.items() if wanted == "." or _names(wanted, name)]
+            if found:
+                yield from found
+                return
+
+    def nearest_to(self, nodeid: str) -> str:
+        """Return a hint at the test whose node id is like this one, empty if none is."""
+        return nearest(nodeid, self._plans)
 
     def is_guarded(self, item: pytest.Item) -> bool:
         """Whether somebody asked for this test's numbers: a budget of its own, a marker, or the fixture."""

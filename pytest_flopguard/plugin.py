@@ -80,7 +80,10 @@ def pytest_configure(config: pytest.Config) -> None:
     from pytest_flopguard.budgets.settings import load_settings
 
     given = {each.name: config.getoption(each.flag[2:].replace("-", "_")) for each in OPTIONS if each.flag}
-    if config.getoption("flop_explain") is not None or given["update"] or given["why"]:
+    explains = config.getoption("flop_explain") is not None
+    if explains and hasattr(config.option, "dist"):
+        config.option.dist = "no"  # xdist's controller collects nothing; it looks here after us
+    if explains or given["update"] or given["why"]:
         given["enabled"] = True
     try:
         settings = load_settings(config.rootpath, given)
@@ -157,7 +160,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
     plans = list(guard.explain(nodeid))
     if not plans:
-        raise pytest.UsageError(f"--flop-explain: no collected test is {nodeid!r}")
+        raise pytest.UsageError(f"--flop-explain: no collected test is {nodeid!r}{guard.nearest_to(nodeid)}")
     terminal: Any = session.config.pluginmanager.getplugin("terminalreporter")
     for plan in plans:
         terminal.write_line(explain.render(plan))
