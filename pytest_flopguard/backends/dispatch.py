@@ -12,7 +12,7 @@ from pytest_flopguard.backends.known_op import KnownOp
 from pytest_flopguard.backends.model_calls import ModelCalls
 from pytest_flopguard.backends.modules import ModulesMark
 from pytest_flopguard.backends.op_watch import OpWatch, Place, Unseen
-from pytest_flopguard.backends.traffic import Traffic
+from pytest_flopguard.backends.traffic import Traffic, TrafficMark
 from pytest_flopguard.core.measurement import FlopTally, Kind, OpCount, ParameterCount, UnknownOp
 from pytest_flopguard.core.model_call import ModelCall
 from pytest_flopguard.core.traffic import ByteTally
@@ -27,7 +27,7 @@ class _Mark(NamedTuple):
     unknown: dict[Unseen, int]
     modules: ModulesMark
     unseen_calls: int
-    traffic: dict[Any, tuple[int, int]] | None
+    traffic: TrafficMark | None
 
 
 class DispatchFlops:

@@ -114,21 +114,32 @@ def assign(places: Any, value: Any) -> Callable[[torch.Tensor], None]:
     return lambda own: own.__setitem__(places, value)
 
 
+def put(indices: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda own, ix, at: own.index_put_(indices(ix, at), own.new_empty(()))
+
+
+def test_an_assignment_writes_the_rows_that_it_names() -> None:
+    table = torch.zeros(100, 8)
+    # Three rows of 8 and the indices; the number comes as a tensor of 4 bytes.
+    assert amounts(lambda: table.__setitem__(THREE, 0.5)) == (24 + 4, 96)
+
+
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize(
     ("function", "read", "written"),
     [
-        # Three rows of 8 and the indices; a number comes as a tensor of 4 bytes.
-        (lambda own, ix, at: assign(ix, 0.5)(own), 24 + 4, 96),
+        # Three rows of 8, the indices, and one number.
+        (put(lambda ix, at: (ix,)), 24 + 4, 96),
         (lambda own, ix, at: own.index_put_((ix,), own.new_empty(3, 8)), 24 + 96, 96),
         (lambda own, ix, at: own.index_put_((ix,), own.new_empty(3, 8), accumulate=True), 24 + 96 + 96, 96),
-        # Three columns of 100; three rows' first two columns; three elements.
-        (lambda own, ix, at: assign((slice(None), ix), 0.5)(own), 24 + 4, 1200),
-        (lambda own, ix, at: assign((ix, slice(0, 2)), 0.5)(own), 24 + 4, 24),
-        (lambda own, ix, at: assign((ix, ix.flip(0)), 0.5)(own), 24 + 24 + 24 + 24 + 4, 12),
-        (lambda own, ix, at: assign((ix[:, None], ix), 0.5)(own), 24 + 4, 36),
-        # More than there is: no byte is written twice.
-        (lambda own, ix, at: assign(torch.cat([ix] * 50), 0.5)(own), 24 + 1200 + 1200 + 4, 3200),
+        # Three columns of 100; three elements; three by three.
+        (lambda own, ix, at: own.__setitem__((slice(None), ix), own.new_empty(())), 24 + 4, 1200),
+        (put(lambda ix, at: (ix, at[0])), 24 + 24 + 4, 12),
+        (put(lambda ix, at: (ix[:, None], at[0])), 24 + 24 + 4, 36),
+        # A slice is a tensor of its own: three rows of two.
+        (lambda own, ix, at: own[:, :2].index_put_((ix,), own.new_empty(())), 24 + 4, 24),
+        # 150 rows, which are zeros first: no more is written than there is.
+        (lambda own, ix, at: own.index_put_((ix.new_zeros(150),), own.new_empty(())), 1200 + 4, 1200 + 3200),
         (lambda own, ix, at: own.scatter_(0, at, 1.0), 24, 12),
         # Of the source as much is read as there are places.
         (lambda own, ix, at: own.scatter_(0, at, own.new_empty(5, 8)), 24 + 12, 12),
@@ -149,7 +160,7 @@ def assign(places: Any, value: Any) -> Callable[[torch.Tensor], None]:
         # A copy with some of it replaced: all is read and written.
         (lambda own, ix, at: own.index_add(0, ix, own.new_empty(3, 8)), 24 + 96 + 3200, 3200),
         (lambda own, ix, at: own.scatter(0, at, 1.0), 24 + 3200, 3200),
-        (lambda own, ix, at: nn.functional.embedding_bag(ix, own, at[0, :1]), 24 + 8 + 96, None),
+        (lambda own, ix, at: nn.functional.embedding_bag(ix[None], own), 24 + 8 + 96, None),
     ],
 )
 def test_rows_that_are_written_over_are_not_read(
