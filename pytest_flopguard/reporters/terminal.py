@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -22,13 +23,13 @@ _NAMED_TESTS = 3
 def render(run: RunReport, *, verbosity: int, width: int) -> str:
     """Render a run for a terminal of a width in characters (80 at least).
 
-    Verbosity -1: one line per record that failed or is undecided, and a summary. 0: the table with the tightest
+    Verbosity -1: one line per record that failed or is undecided, the unknown ops, and a summary. 0: the table with the tightest
     finding of each record. 1: one row per finding. 2: every module, op, category and finding as well.
     """
     width = max(width, MIN_WIDTH)
     run = replace(run, records=_by_file(run.records))
     if verbosity < 0:
-        return "\n".join([*_failing(run), _summary(run)])
+        return "\n".join([*_failing(run), *_unknown_ops(run, sys.maxsize), _summary(run)])
     blocks = [record_table(run.records, width, every_finding=verbosity > 0)] if run.records else []
     if verbosity > 1:
         blocks.extend(list(details(record)) for record in run.records)

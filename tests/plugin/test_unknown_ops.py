@@ -69,6 +69,26 @@ def test_nobody_asked_so_it_does_not_fail(project: Project, run: Run) -> None:
     result = run("--flop-budget")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["ops without a formula: mylib.double x1"])
+    # As few words as may be still name the op.
+    quiet = run("--flop-budget", "-q").stdout.str()
+    assert "ops without a formula: mylib.double x1\n1 measured: 1 without a budget\n" in quiet
+
+
+@pytest.mark.parametrize(
+    ("before", "settings", "outcome"),
+    [
+        ("@pytest.mark.flop_budget\n", "", "failed"),
+        ("@pytest.mark.usefixtures('flopguard')\n", "", "failed"),
+        ("", '[tool.flopguard.budgets."test_model.py::*"]\nparameters = 1000\n', "failed"),
+        # A budget for all tests is nobody's word on this one.
+        ("", '[tool.flopguard.default-budget]\nparameters = 1000\n', "passed"),
+        ("", "", "passed"),
+    ],
+)
+def test_only_guarded_tests_fail(project: Project, run: Run, before: str, settings: str, outcome: str) -> None:
+    body = CUSTOM.replace('@pytest.mark.flop_budget(flops="1 kFLOP")\n', before)
+    project(body.replace("double(torch.zeros(4, 8))", "forward(), double(torch.zeros(4, 8))"), settings)
+    run("--flop-budget").assert_outcomes(**{outcome: 1})
 
 
 @pytest.mark.parametrize(
