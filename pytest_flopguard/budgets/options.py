@@ -130,8 +130,8 @@ OPTIONS = (
         parse=_choice,
         choices=("error", "warn"),
         help="Whether a guarded test (with a budget of its own, a flop_budget marker or the flopguard fixture) fails "
-        "when it runs an op that has no FLOP formula; of other tests the op is only named. A FLOP limit that such an op "
-        "leaves undecided fails either way, unless its own severity is warn.",
+        "when it runs an op that has no FLOP formula; of other tests the op is only named. A FLOP limit that such an "
+        "op leaves undecided fails either way, unless its own severity is warn.",
     ),
     Option(
         name="tolerance",

@@ -23,8 +23,8 @@ _NAMED_TESTS = 3
 def render(run: RunReport, *, verbosity: int, width: int) -> str:
     """Render a run for a terminal of a width in characters (80 at least).
 
-    Verbosity -1: one line per record that failed or is undecided, the unknown ops, and a summary. 0: the table with the tightest
-    finding of each record. 1: one row per finding. 2: every module, op, category and finding as well.
+    Verbosity -1: one line per record that failed or is undecided, the unknown ops, and a summary. 0: the table with
+    the tightest finding of each record. 1: one row per finding. 2: every module, op, category and finding as well.
     """
     width = max(width, MIN_WIDTH)
     run = replace(run, records=_by_file(run.records))
