@@ -114,7 +114,13 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return None
     settings = guard.settings
     checks = f", cross-checked by {', '.join(settings.cross_check)}" if settings.cross_check else ""
-    return f"flopguard {__version__}: on, engine {settings.engine}{checks}, attention {settings.attention}"
+    missing = ""
+    # The table may stand where this run's root directory is not: then no budget holds, and nothing else would tell.
+    if settings.pyproject is None:
+        missing = f", no settings: there is no {settings.rootdir / 'pyproject.toml'}"
+    elif not settings.written:
+        missing = f", no settings in {settings.pyproject}"
+    return f"flopguard {__version__}: on, engine {settings.engine}{checks}, attention {settings.attention}{missing}"
 
 
 @pytest.hookimpl(tryfirst=True)

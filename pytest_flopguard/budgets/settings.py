@@ -53,6 +53,11 @@ class Settings:
     pyproject: Path | None
     origins: Mapping[str, Origin]
 
+    @property
+    def written(self) -> bool:
+        """Whether pyproject.toml has settings of ours."""
+        return any(each.path == PYPROJECT for each in self.origins.values())
+
     def origin(self, name: str) -> Origin:
         """Return where an option was set: a line of pyproject.toml, ``command line``, or ``default``."""
         if all(each.name != name for each in OPTIONS):

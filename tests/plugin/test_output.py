@@ -38,7 +38,28 @@ def test_three_verbosities(project: Project) -> None:
 
 def test_the_header_says_that_it_is_on(project: Project) -> None:
     result = project(TESTS).runpytest_inprocess("--flop-budget")
-    result.stdout.fnmatch_lines(["flopguard *: on, engine dispatch, attention dense"])
+    result.stdout.fnmatch_lines(["flopguard *: on, engine dispatch, attention dense*"])
+
+
+@pytest.mark.parametrize(
+    ("pyproject", "told"),
+    [
+        (None, ", no settings: there is no {}"),
+        ("[tool.other]\n", ", no settings in {}"),
+        ("[tool.flopguard]\nmeasure = 'all'\n", ""),
+        ("[tool.flopguard.default-budget]\nflops = 1\n", ""),
+    ],
+)
+def test_the_header_says_where_no_settings_were_found(
+    project: Project, pytester: pytest.Pytester, pyproject: str | None, told: str
+) -> None:
+    project(TESTS, pyproject or "")
+    file = pytester.path / "pyproject.toml"
+    if pyproject is None:
+        file.unlink()
+    lines = pytester.runpytest_inprocess("--flop-budget", f"--rootdir={pytester.path}").stdout.lines
+    header = next(line for line in lines if line.startswith("flopguard "))
+    assert header.partition(" attention dense")[2] == told.format(file)
 
 
 def test_explain_says_what_holds_and_runs_nothing(project: Project) -> None:
