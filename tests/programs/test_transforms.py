@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention.bias import causal_lower_right
+from torch.utils.flop_counter import FlopCounterMode
 
 from pytest_flopguard.core.measurement import FlopTally
 
@@ -132,3 +135,32 @@ def test_a_complex_multiply_add_is_eight(count: Count) -> None:
     w = torch.ones(8, 16, dtype=torch.complex64, requires_grad=True)
     tally = count(lambda: (x @ w).abs().sum().backward())
     assert (tally.forward, tally.backward) == (8 * 4 * 8 * 16, 2 * 8 * 4 * 8 * 16)
+
+
+@pytest.mark.parametrize(
+    ("trace", "runs"),
+    [
+        (lambda model, x: torch.export.export(model, (x,)), 1),
+        (lambda model, x: make_fx(model)(x), 1),
+        (lambda model, x: torch.jit.trace(model, x, check_trace=False), 1),
+    ],
+)
+def test_tracing_in_a_region_is_one_more_run(count: Count, trace: Callable[..., Any], runs: int) -> None:
+    model, x = layer(), data()
+
+    def program() -> None:
+        model(x)
+        trace(model, x)
+
+    assert count(program).total == (1 + runs) * PRODUCT
+
+
+def test_torch_builds_no_causal_bias_under_a_dispatch_mode(count: Count) -> None:
+    with pytest.raises(RuntimeError, match="Creating a new Tensor subclass CausalBias"), FlopCounterMode(display=False):
+        causal_lower_right(4, 8)
+    with pytest.raises(RuntimeError, match="Creating a new Tensor subclass CausalBias"):
+        count(lambda: causal_lower_right(4, 8))
+    query, key, bias = torch.ones(1, 2, 4, 8), torch.ones(1, 2, 8, 8), causal_lower_right(4, 8)
+    tally = count(lambda: nn.functional.scaled_dot_product_attention(query, key, key, attn_mask=bias))
+    # 2 heads, 4 queries against 8 keys: 2*2*4*8*(8 + 8)
+    assert (tally.total, tally.unknown_ops) == (2048, ())

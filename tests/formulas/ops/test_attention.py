@@ -238,3 +238,12 @@ def test_the_inference_path_of_an_encoder_layer_is_its_parts(cost: Costs) -> Non
     found = cost("aten._transformer_encoder_layer_fwd", *arguments, (32, 8), (32,), (8, 32), (8,), None, None)
     assert attention is not None
     assert found == Cost(kind="counted", flops=attention + feed_forward)
+
+
+def test_a_fused_backward_computes_all_gradients_where_one_is_needed(tally: Callable[..., Any]) -> None:
+    query = torch.ones(1, 2, 16, 8, requires_grad=True)
+    other = torch.ones(1, 2, 16, 8)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    found = tally(lambda: attend(query, other, other).sum().backward())
+    # 2*2*16*16*(8 + 8), and twice that, though the query's gradient alone takes as much as the forward.
+    assert (found.forward, found.backward) == (16_384, 2 * 16_384)

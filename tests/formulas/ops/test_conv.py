@@ -205,6 +205,17 @@ def test_a_complex_weight_counts_four_times(registry: Any) -> None:
     assert registry.cost(call).flops == 384
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_torch_convolves_complex_numbers_as_three_real_ones(tally: Callable[..., Any], device: str) -> None:
+    x = torch.ones(2, 4, 8, 8, dtype=torch.cfloat, device=device, requires_grad=True)
+    weight = torch.ones(6, 4, 3, 3, dtype=torch.cfloat, device=device, requires_grad=True)
+    with_gradients = tally(lambda: torch.nn.functional.conv2d(x, weight).sum().abs().backward())
+    # 216 weights at 2 * 6 * 6 places are 15,552 complex multiply-adds, 6 each; and as much for each gradient.
+    assert (with_gradients.forward, with_gradients.backward) == (93_312, 2 * 93_312)
+    with torch.inference_mode():
+        assert tally(lambda: torch.nn.functional.conv2d(x, weight)).total == 93_312
+
+
 @pytest.mark.parametrize(
     "op", ["aten._conv_depthwise2d", "aten.slow_conv_dilated2d", "aten._slow_conv2d_forward", "aten.cudnn_convolution"]
 )
