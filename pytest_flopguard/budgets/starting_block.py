@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from textwrap import wrap
 
 from pytest_flopguard.budgets.options import OPTIONS, Option
 from pytest_flopguard.budgets.settings import has_table, load_settings
 from pytest_flopguard.core.errors import UsageError
+from pytest_flopguard.core.whole_file import write_whole
 
 _WIDTH = 100
 
@@ -25,18 +24,15 @@ def add_block(file: Path) -> str:
         load_settings(file.absolute().parent, {})
         if has_table(file):
             return "it has settings already, and keeps them"
-    before = file.read_bytes() if file.is_file() else b""
-    joint = b"" if not before else b"\n" if before.endswith(b"\n") else b"\n\n"
-    with NamedTemporaryFile(dir=file.absolute().parent, delete=False) as new:
-        new.write(before + joint + block().encode())
-    mode = file.stat().st_mode if file.is_file() else 0o644
-    os.chmod(new.name, mode)
-    os.replace(new.name, file)
+    # Line ends stay as they are.
+    before = file.read_bytes().decode("utf-8") if file.is_file() else ""
+    joint = "" if not before else "\n" if before.endswith("\n") else "\n\n"
+    write_whole(file, before + joint + block())
     try:
         load_settings(file.absolute().parent, {})
     except UsageError:
         # "tool" may be written as an inline table, which nothing can be added to.
-        file.write_bytes(before)
+        write_whole(file, before)
         raise
     return "settings added"
 
