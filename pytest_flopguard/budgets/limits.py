@@ -14,6 +14,7 @@ from pytest_flopguard.core.units import AmountError, parse_amount, parse_toleran
 MEMORY: tuple[Quantity, ...] = ("peak_memory", "memory_growth")
 FORMULA = "formula"
 KEYS = ("limit", "at_least", "tolerance", "severity")
+_OTHER_NAMES = {"gpu": "cuda", "nvidia": "cuda", "host": "cpu", "ram": "cpu"}
 DEVICES = ("cpu", "cuda", "sim", "meta", "fake", "mps", "xpu")
 
 
@@ -67,7 +68,7 @@ def _read_devices(draft: Draft, path: KeyPath, devices: dict[str, str]) -> Itera
     for device in (each.strip() for each in path[-1].split(",")):
         kind, colon, detail = device.partition(":")
         if kind not in DEVICES or (colon and not detail):
-            hint = nearest(kind, DEVICES) or nearest(device, map(draft.spelled, KEYS))
+            hint = nearest(_OTHER_NAMES.get(kind, kind), DEVICES) or nearest(device, map(draft.spelled, KEYS))
             draft.complain("unknown-device", path, name=device, hint=hint)
         elif detail.isdecimal():
             hint = f"; a device has no number here: write {kind!r}, or its architecture as in 'cuda:sm90'"

@@ -92,11 +92,16 @@ def load_settings(rootdir: Path, command_line: Mapping[str, object]) -> Settings
         expected = f"an engine other than {values['engine']!r}, which counts already"
         place.complain_value(("cross-check",), list(values["cross_check"]), expected)
     if problems:
-        raise UsageError(problems)
+        raise UsageError(sorted(problems, key=_place))
     if "report" not in given:
         values["report"] = [rootdir / each for each in values["report"]]
     values["report"] = tuple(map(Path, values["report"]))
     return Settings(rootdir=rootdir, pyproject=file if file.is_file() else None, origins=origins, **values)
+
+
+def _place(problem: Problem) -> tuple[str, int]:
+    file, _, line = problem.where.rpartition(":")
+    return (file, int(line)) if line.isdecimal() else (problem.where, 0)
 
 
 def other_settings(rootdir: Path, nodeids: Iterable[str]) -> list[str]:
