@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -56,16 +56,19 @@ class FlopGuard:
 
         return default_device()
 
-    @contextmanager
-    def measure(self, label: str, **limits: Any) -> Iterator[Region | Unmeasured]:
+    def measure(self, label: str, **limits: Any) -> AbstractContextManager[Region | Unmeasured]:
         """Measure a block; ``flops``, ``memory`` and ``parameters`` can be read after it.
 
         Limits are those of the ``flop_budget`` marker, and break the test at its end.
         """
+        __tracebackhide__ = True
         if self._session is None:
-            yield Unmeasured()
-            return
-        with self._session().measure(self._nodeid, label, self._expectations(limits, depth=3)) as region:
+            return nullcontext(Unmeasured())
+        return self._measured(self._session(), label, self._expectations(limits, depth=2))
+
+    @contextmanager
+    def _measured(self, session: Session, label: str, wanted: tuple[Expectation, ...]) -> Iterator[Region]:
+        with session.measure(self._nodeid, label, wanted) as region:
             self.regions.append(region)
             yield region
 
@@ -100,6 +103,7 @@ class FlopGuard:
         With ``formula="auto"`` the count must be that of the model's closed form. Only this call can be counted by
         fvcore, which needs a module with its inputs, and sees forward only.
         """
+        __tracebackhide__ = True
         if self._session is None:
             return Unmeasured(model(*inputs, **kwargs))
         name = type(model).__name__ if label is None else label
@@ -109,6 +113,7 @@ class FlopGuard:
         return region
 
     def _expectations(self, limits: dict[str, Any], depth: int) -> tuple[Expectation, ...]:
+        __tracebackhide__ = True
         if not limits or self._read_limits is None:
             return ()
         frame = sys._getframe(depth)

@@ -168,6 +168,7 @@ class Guard:
 
     def read_limits(self, limits: dict[str, Any], path: Path, line: int) -> tuple[Expectation, ...]:
         """Read the limits of a ``flopguard.measure`` call at a line of a test file."""
+        __tracebackhide__ = True
         where = MarkerOrigin(origin=self.locate(path, line))
         budget, problems = read_marker((), limits, where, self.settings.tolerance)
         if problems:

@@ -44,6 +44,18 @@ def test_all_mistakes_of_settings_at_once(project: Project, run_both: Run) -> No
     assert "must not run" not in text
 
 
+def test_mistakes_of_settings_stand_in_the_order_of_the_file(project: Project, run: Run) -> None:
+    project(
+        "def test_a(): pass",
+        '[tool.flopguard]\nunknown-ops = "eror"\natention = "dense"\n'
+        '[tool.flopguard.default-budget]\nflops = "1 GFLOPS"\npeak-memory = { gpu = "1 MiB" }\n',
+    )
+    lines = run("--flop-measure=some").stderr.str().splitlines()
+    told = [line.partition(" ")[0] for line in lines if line.startswith(("pyproject", "command"))]
+    assert told == ["command", *(f"pyproject.toml:{line}:" for line in (2, 3, 5, 6))]
+    assert "pyproject.toml:6: unknown device key 'gpu'; did you mean 'cuda'? [unknown-device]" in lines
+
+
 UNMATCHED = '[tool.flopguard.budgets."test_other.py::test_gone"]\nflops = 1\n'
 
 
@@ -99,3 +111,7 @@ def test_a(flopguard):
     result = pytester.runpytest_inprocess("--flop-budget")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*test_model.py:10: unknown budget quantity 'flopz'; did you mean 'flops'?*"])
+    # The traceback is that of the test: what we and contextlib do inside helps nobody.
+    text = result.stdout.str()
+    assert '    with flopguard.measure("forward", flopz=1):' in text
+    assert [each for each in ("fixture.py", "guard.py", "contextlib.py") if each in text] == []
