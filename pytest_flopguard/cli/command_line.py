@@ -29,10 +29,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"flopguard: {error}", file=sys.stderr)
         return USAGE
     except BrokenPipeError:
-        # The reader (head, less) has seen enough; nothing may be written to the pipe while Python shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has seen enough.
+        _close_output()
         return NOT_MET
+    except OSError as error:
+        # Commands tell of the files that they read or write themselves: what is left is the output.
+        _close_output()
+        print(f"flopguard: cannot write the output: {error.strerror or error}", file=sys.stderr)
+        return USAGE
     return code
+
+
+def _close_output() -> None:
+    """Let nothing more be written while Python shuts down."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -145,6 +145,12 @@ def test_a_reader_that_leaves_early_gets_no_traceback(arguments: str, first: lis
     assert done.stderr == ""
 
 
+def test_a_full_disk_gets_no_traceback(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m pytest_flopguard report {REPORT} > /dev/full"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "flopguard: cannot write the output: No space left on device\n")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "pyproject.toml").write_text('[tool.flopguard.budgets."test_a.py::*"]\nflops = "9 GFLOP"\n')
