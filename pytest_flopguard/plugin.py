@@ -128,7 +128,6 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     """Find the budgets of all collected tests, before any of them is deselected."""
     guard = config.stash[_GUARD]
     if guard is None:
-        config.stash[_UNGUARDED] = sum(asks_for_guard(item) for item in items)
         return
     try:
         guard.plan(items, complete=not session.testsfailed)
@@ -140,6 +139,13 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         items.clear()
     if guard.vanished and hasattr(config, "workeroutput"):
         config.workeroutput[_WORKER_VANISHED] = guard.vanished
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Count the selected tests that ask for the guard where it is off."""
+    if session.config.stash[_GUARD] is None:
+        session.config.stash[_UNGUARDED] = sum(asks_for_guard(item) for item in session.items)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> str | None:

@@ -36,6 +36,13 @@ def test_the_line_is_printed_once_under_xdist(pytester: pytest.Pytester) -> None
     assert result.stdout.str().count("off, 2 guarded test(s)") == 1
 
 
+def test_only_selected_tests_are_told(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(GUARDED)
+    result = pytester.runpytest_inprocess("-k", "test_region")
+    result.stdout.fnmatch_lines(["flopguard *: off, 1 guarded test(s) run unguarded*"])
+    assert "flopguard 0" not in pytester.runpytest_inprocess("-k", "neither").stdout.str()
+
+
 def test_nothing_is_said_where_nothing_is_guarded(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_plain(): pass")
     assert "flopguard 0" not in pytester.runpytest_inprocess().stdout.str()
