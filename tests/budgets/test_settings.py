@@ -184,7 +184,7 @@ def test_the_origin_of_what_is_no_option_is_a_mistake(load: Load) -> None:
             "engine = 'fvcor': expected \"dispatch\" or \"fvcore\"; did you mean 'fvcore'? [bad-value]",
         ),
         ("engine = ['fvcore']", 'engine = [\'fvcore\']: expected "dispatch" or "fvcore" [bad-value]'),
-        ("attention = 'sparse'", "attention = 'sparse': expected \"dense\" or \"causal\" [bad-value]"),
+        ("attention = 'sparse'", 'attention = \'sparse\': expected "dense" or "causal" [bad-value]'),
         ("unknown-ops = 'off'", 'unknown-ops = \'off\': expected "error" or "warn" [bad-value]'),
         ("cross-check = 'fvcore'", "cross-check = 'fvcore': expected a list of \"fvcore\" [bad-value]"),
         ("cross-check = ['dispatch']", "cross-check = ['dispatch']: expected a list of \"fvcore\" [bad-value]"),
