@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from datetime import date
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import platform, python_version
@@ -23,7 +24,7 @@ from pytest_flopguard.budgets.settings import Settings, other_settings
 from pytest_flopguard.budgets.unmatched import Covered, unmatched
 from pytest_flopguard.core.baseline_change import Change, not_written
 from pytest_flopguard.core.baseline_verdict import Terms
-from pytest_flopguard.core.errors import FlopguardError, Problem, UsageError, nearest, problem
+from pytest_flopguard.core.errors import FlopguardError, FormulaError, Problem, UsageError, code_of, nearest, problem
 from pytest_flopguard.core.expectation import Expectation, Origin
 from pytest_flopguard.core.record import Json, Record, RunReport, TestOutcome, record_from_json, record_to_json
 from pytest_flopguard.core.verdict import Finding
@@ -32,6 +33,7 @@ from pytest_flopguard.fixture import FIXTURE, MARKER, FlopGuard, asks_for_guard
 from pytest_flopguard.reporters.formats import Reporter, reporter_for
 
 if TYPE_CHECKING:
+    from pytest_flopguard.formulas.registry import Registry
     from pytest_flopguard.session import Region, Session
 
 _RECORDS = pytest.StashKey[list[Json]]()
@@ -94,6 +96,7 @@ class Guard:
         for file in other_settings(self.settings.rootdir, self._plans):
             text = f"{file} has settings that this run does not read: its root directory is {self.settings.rootdir}"
             _warn(text)
+        problems |= dict.fromkeys(self._wrong_formulas())
         if complete and not problems:
             problems |= dict.fromkeys(self._stale())
         if problems:
@@ -131,15 +134,27 @@ class Guard:
         """Return the session; building it imports torch."""
         if self._session is None:
             from pytest_flopguard.backends.select import Backends
-            from pytest_flopguard.formulas.registry import Registry
             from pytest_flopguard.session import Session
 
-            hook = self._config.hook
-            registry, backends = Registry(self.settings.attention), Backends()
-            hook.pytest_flopguard_formulas(registry=registry)
-            hook.pytest_flopguard_backends(backends=backends)
-            self._session = Session(self.settings, registry, backends)
+            backends = Backends()
+            self._config.hook.pytest_flopguard_backends(backends=backends)
+            self._session = Session(self.settings, self._formulas, backends)
         return self._session
+
+    @cached_property
+    def _formulas(self) -> Registry:
+        from pytest_flopguard.formulas.registry import Registry
+
+        registry = Registry(self.settings.attention)
+        self._config.hook.pytest_flopguard_formulas(registry=registry)
+        return registry
+
+    def _wrong_formulas(self) -> Iterator[Problem]:
+        """Yield what is wrong in the formulas of a conftest, which takes no torch to tell."""
+        try:
+            _ = self._formulas
+        except FormulaError as error:
+            yield Problem(code=code_of(error)[0], text=str(error), where="pytest_flopguard_formulas")
 
     def call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Run a test's call phase measured, keep its records on the item, and raise what broke.

@@ -81,7 +81,7 @@ def test_nobody_asked_so_it_does_not_fail(project: Project, run: Run) -> None:
         ("@pytest.mark.usefixtures('flopguard')\n", "", "failed"),
         ("", '[tool.flopguard.budgets."test_model.py::*"]\nparameters = 1000\n', "failed"),
         # A budget for all tests is nobody's word on this one.
-        ("", '[tool.flopguard.default-budget]\nparameters = 1000\n', "passed"),
+        ("", "[tool.flopguard.default-budget]\nparameters = 1000\n", "passed"),
         ("", "", "passed"),
     ],
 )
@@ -108,9 +108,18 @@ def test_a_wrong_formula_names_itself_and_the_op(project: Project, body: str, me
     result.stdout.fnmatch_lines([f"*conftest*double*mylib.double {message}*"])
 
 
-def test_a_second_formula_for_an_op_is_refused(project: Project) -> None:
-    pytester = project(CUSTOM)
+def test_a_second_formula_for_an_op_is_refused_before_any_test(project: Project, run_both: Run) -> None:
+    pytester = project("def test_a(): raise AssertionError('must not run')")
     pytester.makeconftest(FORMULA.replace("mylib.double", "aten.mm"))
-    result = pytester.runpytest_inprocess("--flop-budget")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*aten.mm has two formulas: *matmul.mm and *conftest*double*"])
+    result = run_both("--flop-budget")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = result.stdout.str() + result.stderr.str()
+    assert "flopguard found 1 problem(s)" in text
+    assert "pytest_flopguard_formulas: aten.mm has two formulas: " in text
+    assert "must not run" not in text
+
+
+def test_reading_the_formulas_imports_no_torch(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(FORMULA)
+    pytester.makepyfile("import sys\n\ndef test_plain():\n    assert 'torch' not in sys.modules\n")
+    pytester.runpytest_subprocess("--flop-budget").assert_outcomes(passed=1)
