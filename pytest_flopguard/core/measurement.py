@@ -22,7 +22,8 @@ CATEGORIES = ("parameters", "gradients", "optimizer_state", "activations", "inpu
 class OpCall:
     """One operator call: arguments hold TensorSpecs where the call had tensors, in the op's schema order.
 
-    ``names`` are the schema's names of ``args``, where they are known.
+    ``names`` are the schema's names of ``args``, where they are known. Formulas get no ``module`` and no ``phase`` but
+    the defaults here: what they say is kept for all calls of the same shapes, dtypes and flags, wherever these ran.
     """
 
     op: str

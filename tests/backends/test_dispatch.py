@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopguard.backends.dispatch import DispatchFlops
 from pytest_flopguard.core.errors import FormulaError
-from pytest_flopguard.core.measurement import FlopTally
+from pytest_flopguard.core.measurement import Cost, FlopTally, OpCall
+from pytest_flopguard.core.tensors import TensorSpec
 from pytest_flopguard.formulas.registry import Registry
 
 Count = Callable[[Callable[[], Any]], FlopTally]
@@ -287,3 +288,21 @@ def test_a_wrong_formula_fails_the_test_that_runs_it() -> None:
     with pytest.raises(FormulaError, match="formula-signature"), DispatchFlops(registry):
         rows(4, 8) @ rows(8, 16)
     assert torch.utils._python_dispatch._get_current_dispatch_mode_stack() == []
+
+
+@pytest.mark.parametrize(("attention", "total"), [("dense", 10), ("causal", 6)])
+def test_a_formula_tells_what_a_call_hides_and_never_where_it_ran(attention: Any, total: int) -> None:
+    registry, seen = Registry(attention), []
+
+    @registry.op("aten.mm")
+    def mm(a: TensorSpec, b: TensorSpec, *, out: TensorSpec, call: OpCall) -> Cost:
+        seen.append((out.shape, call.module, call.phase))
+        return Cost(kind="counted", flops=10, masked_flops=4)
+
+    with DispatchFlops(registry) as engine:
+        mark = engine.begin()
+        nn.Linear(8, 16, bias=False)(rows(4, 8))
+        tally = engine.end(mark)
+    assert tally.by_module() == {"Linear": total}
+    # What the call costs is kept for calls elsewhere, so the module is not told.
+    assert seen == [((4, 16), "", "forward")]
