@@ -244,11 +244,11 @@ def test_all_mistakes_are_told_at_once(refused: Refused) -> None:
         measure="some",
     )
     assert [(line.partition(": ")[0], line.rpartition(" ")[2]) for line in found] == [
-        ("pyproject.toml:2", "[unknown-setting]"),
-        ("pyproject.toml:5", "[unknown-setting]"),
         ("command line", "[bad-value]"),
+        ("pyproject.toml:2", "[unknown-setting]"),
         ("pyproject.toml:3", "[bad-value]"),
         ("pyproject.toml:4", "[bad-amount]"),
+        ("pyproject.toml:5", "[unknown-setting]"),
         ("pyproject.toml:8", "[unknown-quantity]"),
         ("pyproject.toml:9", "[bad-amount]"),
         ("pyproject.toml:10", "[unknown-device]"),
