@@ -35,6 +35,7 @@ from pytest_flopguard.backends.modules import ModuleTracker
 from pytest_flopguard.backends.new_threads import NewThreads
 from pytest_flopguard.backends.subclass_calls import Inside, has_tensor, pushed, subclasses
 from pytest_flopguard.backends.traffic import Traffic
+from pytest_flopguard.backends.triton_launches import REASON, TritonLaunches
 from pytest_flopguard.core.measurement import (
     NO_FORMULA,
     Cost,
@@ -101,6 +102,7 @@ class OpWatch(TorchDispatchMode):
         self._cache: dict[Signature, Cost] = {}
         self._stance = EagerStance()
         self._threads = NewThreads(self._joined)
+        self._launches = TritonLaunches(self._note_launch)
 
     def __enter__(self) -> OpWatch:
         # Counters start anew; what ops cost stays known.
@@ -115,9 +117,11 @@ class OpWatch(TorchDispatchMode):
         super().__enter__()  # type: ignore[no-untyped-call]
         self.active = True
         self._threads.__enter__()
+        self._launches.__enter__()
         return self
 
     def __exit__(self, *exc: Any) -> None:
+        self._launches.__exit__(*exc)
         self._threads.__exit__()
         self.active = False
         super().__exit__(*exc)  # type: ignore[no-untyped-call]
@@ -149,7 +153,11 @@ class OpWatch(TorchDispatchMode):
                 return func.decompose(*args, **(kwargs or {}))
         if op.flow:
             return self._follow_flow(op, func, args, kwargs)
-        out = func(*args, **kwargs) if kwargs else func(*args)
+        if self._launches.on:
+            with self._launches.within_op():
+                out = func(*args, **(kwargs or {}))
+        else:
+            out = func(*args, **kwargs) if kwargs else func(*args)
         self._saw(op, func, args, kwargs, out)
         return out
 
@@ -256,6 +264,13 @@ class OpWatch(TorchDispatchMode):
 
     def _note_unknown(self, op: KnownOp, call: str, reason: str) -> None:
         key = Unseen(Place(op.name, *self.modules.place()), call, reason)
+        with self.lock:
+            self.unknown[key] = self.unknown.get(key, 0) + 1
+
+    def _note_launch(self, name: str) -> None:
+        if self.paused:
+            return
+        key = Unseen(Place(f"triton.{name}", *self.modules.place()), f"the Triton kernel {name}", REASON)
         with self.lock:
             self.unknown[key] = self.unknown.get(key, 0) + 1
 
