@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ class Product:
 
     __slots__ = ("call", "cost", "hidden", "lost", "pairs", "place", "used")
 
-    def __init__(self, place: Any, call: Callable[[], str], cost: Cost, pairs: int) -> None:
+    def __init__(self, place: Any, call: str, cost: Cost, pairs: int) -> None:
         self.place = place
         self.call = call
         self.cost = cost

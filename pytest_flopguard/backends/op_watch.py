@@ -233,7 +233,8 @@ class OpWatch(TorchDispatchMode):
             total.kernel_recompute += cost.kernel_recompute
             total.masked += cost.masked_flops
             if self.masks is not None:
-                text = partial(describe, op.name, args, kwargs)
+                # The text at once: what tells it later would keep the tensors alive.
+                text = describe(op.name, args, kwargs)
                 self.masks.saw_counted(op.name, func, args, kwargs, out, partial(Product, place, text, cost))
 
     def _cost(self, op: KnownOp, args: Any, kwargs: Any, out: Any) -> Cost:
@@ -283,5 +284,5 @@ class OpWatch(TorchDispatchMode):
         total.flops -= product.flops
         total.kernel_recompute -= cost.kernel_recompute
         total.masked -= cost.masked_flops
-        key = Unseen(product.place, product.call(), reason, cost.flops)
+        key = Unseen(product.place, product.call, reason, cost.flops)
         self.unknown[key] = self.unknown.get(key, 0) + 1

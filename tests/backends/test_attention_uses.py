@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pytest_flopguard.backends.dispatch import DispatchFlops
-from pytest_flopguard.core.measurement import FlopTally
+from pytest_flopguard.backends.live_storage import LiveStorage
+from pytest_flopguard.core.measurement import Attention, FlopTally
 from pytest_flopguard.formulas.registry import default_registry
 
 INF = float("-inf")
@@ -205,3 +206,18 @@ def test_heads_that_are_mixed_are_unknown() -> None:
 
     assert count(before).total is None
     assert count(after).total is None
+
+
+def test_following_masks_keeps_no_tensor_alive() -> None:
+    def peak(convention: Attention) -> int:
+        engine = DispatchFlops(default_registry(convention))
+        with engine, LiveStorage(engine.watch) as memory:
+            scope = memory.begin()
+            x = torch.randn(64, 8)
+            for _ in range(4):
+                x = masked(x @ x.T, torch.ones(64, 64, dtype=torch.bool).triu(1)) @ x
+            found = memory.end(scope)
+        assert isinstance(found, tuple)
+        return found[0].peak_bytes
+
+    assert peak("causal") == peak("dense")
