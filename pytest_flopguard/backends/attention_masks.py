@@ -93,13 +93,13 @@ class AttentionMasks:
             self._leave(first, Trail(hidden=weights.hidden, weights=True))
             return
         in_place = any(True for _ in written(func, args, kwargs))
-        if first.untyped_storage() in (_storage(each) for each in inputs) and not in_place:
+        if _storage(first) in (_storage(each) for each in inputs) and not in_place:
             return  # a view
         trail = self._result(name, args, kwargs, inputs, trails, first)
         if trail is not None:
             self._leave(first, trail)
         elif in_place:
-            self._trails.pop(_storage(first), None)
+            self._drop(first)
 
     def _result(
         self,
@@ -177,12 +177,12 @@ class AttentionMasks:
             if trail.hidden is not None and _is_parameter(other) and out.numel() == operand.numel():
                 self._leave(out, Trail(hidden=Hidden(None, out.shape, UNCLEAR), weights=True))
             else:
-                self._trails.pop(_storage(out), None)
+                self._drop(out)
             return
         # A layer's product with its weight makes no scores.
         before = [each for _, trail in trails if trail is not None for each in trail.products]
         if masked or (not before and (_is_parameter(left) or _is_parameter(right))):
-            self._trails.pop(_storage(out), None)
+            self._drop(out)
             return
         trail = scores_of((product(out.numel()), *(_other_pairs(each) for each in before)))
         if at and (kwargs or {}).get("beta", 1):
@@ -219,7 +219,7 @@ class AttentionMasks:
             self._lose(product(1), NO_VALUES)
         elif found.kept < found.pairs:
             whole = product(found.pairs)
-            self._hide(whole, whole.flops // found.pairs * (found.pairs - found.kept))
+            self._hide(whole, whole.per_pair * (found.pairs - found.kept))
 
     def _added_to(self, trail: Trail, name: str, args: Any, kwargs: Any, out: torch.Tensor) -> Trail:
         sign = (-1 if name.startswith("aten.sub") else 1) * kwargs.get("alpha", 1)
@@ -307,12 +307,12 @@ class AttentionMasks:
         if after is not None and after.where is not None and product.pairs != after.shape.numel():
             after = Hidden(None, after.shape, RESHAPED)
         if after is not None and after.where is None:
-            self._hide(product, -before * (product.flops // product.pairs))
+            self._hide(product, -before * (product.per_pair))
             product.lost = True
             self._lose(product, after.reason)
         else:
             more = (after.pairs if after is not None else 0) - before
-            self._hide(product, more * (product.flops // product.pairs))
+            self._hide(product, more * (product.per_pair))
 
     def _trail(self, tensor: torch.Tensor) -> Trail | None:
         storage = _storage(tensor)
@@ -322,6 +322,11 @@ class AttentionMasks:
         storage = _storage(tensor)
         if storage is not None:
             self._trails[storage] = trail
+
+    def _drop(self, tensor: torch.Tensor) -> None:
+        storage = _storage(tensor)
+        if storage is not None:
+            self._trails.pop(storage, None)
 
 
 def _places(hidden: Hidden, shape: torch.Size) -> torch.Tensor:

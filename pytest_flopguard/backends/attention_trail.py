@@ -32,9 +32,9 @@ class Product:
         self.used = self.lost = False
 
     @property
-    def flops(self) -> int:
-        """Dense FLOPs."""
-        return self.cost.flops or 0
+    def per_pair(self) -> int:
+        """Dense FLOPs of one pair; 0 where there is none, or where its pairs are not known."""
+        return (self.cost.flops or 0) // self.pairs if self.pairs > 0 else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +31,7 @@ def either(*masks: Hidden | None) -> Hidden | None:
     """Return the pairs that any of the masks hides; None hides nothing."""
     found: Hidden | None = None
     for each in masks:
-        found = _joined(found, each, torch.logical_or) if found is not None and each is not None else found or each
+        found = _joined(found, each, operator.or_) if found is not None and each is not None else found or each
     return found
 
 
@@ -39,17 +41,13 @@ def both(*masks: Hidden | None) -> Hidden | None:
         return None
     first, *rest = (each for each in masks if each is not None)
     for each in rest:
-        first = _joined(first, each, torch.logical_and)
+        first = _joined(first, each, operator.and_)
     return first
 
 
-def _joined(first: Hidden, second: Hidden, join: object) -> Hidden:
-    for each in (first, second):
-        if each.where is None:
-            return each
-    assert first.where is not None
-    assert second.where is not None
+def _joined(first: Hidden, second: Hidden, join: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Hidden:
+    if first.where is None or second.where is None:
+        return first if first.where is None else second
     if first.shape != second.shape:
         return Hidden(None, second.shape, RESHAPED)
-    where = first.where | second.where if join is torch.logical_or else first.where & second.where
-    return Hidden(where, second.shape)
+    return Hidden(join(first.where, second.where), second.shape)

@@ -41,7 +41,7 @@ class ModelCalls:
     def note(self, module: nn.Module, args: tuple[Any, ...], path: str) -> None:
         """Describe the call that is about to run; called from a forward pre-hook."""
         module = _unwrapped(module)
-        given = _bound(module, args, _keywords())
+        given = _bound(module, args, keywords_of_call())
         model: Any = module
         cache = given.get("past_key_values")
         inputs = {name: _plain(value) for name, value in given.items() if name != "past_key_values"}
@@ -84,7 +84,8 @@ def _class_name(module: nn.Module) -> str:
     return type(module).__name__
 
 
-def _keywords() -> dict[str, Any]:
+def keywords_of_call() -> dict[str, Any]:
+    """Return the keyword arguments of the module call that a global forward pre-hook is told of."""
     # Global hooks are not given keyword arguments; the torch frame that calls them holds them.
     frame = sys._getframe(2)
     while frame is not None:

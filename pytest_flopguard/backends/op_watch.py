@@ -281,7 +281,7 @@ class OpWatch(TorchDispatchMode):
     def _lose(self, product: Product, reason: str) -> None:
         total, cost = self.sums[product.place], product.cost
         total.calls -= 1
-        total.flops -= product.flops
+        total.flops -= cost.flops or 0
         total.kernel_recompute -= cost.kernel_recompute
         total.masked -= cost.masked_flops
         key = Unseen(product.place, product.call, reason, cost.flops)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_flopguard.backends.model_calls import ModelCalls, _keywords
+from pytest_flopguard.backends.model_calls import ModelCalls, keywords_of_call
 from pytest_flopguard.core.workload import Size, WorkloadCall
 
 _NESTED = 3  # how deep inside containers tensors are looked for
@@ -26,7 +26,7 @@ class WorkloadCalls:
         module = getattr(module, "_orig_mod", module)  # torch.compile wraps a model in one that calls it so
         told = [
             *_tensors(args),
-            *(f"{name}={text}" for name, value in sorted(_keywords().items()) for text in _tensors(value)),
+            *(f"{name}={text}" for name, value in sorted(keywords_of_call().items()) for text in _tensors(value)),
         ]
         self.seen.append(WorkloadCall(model=type(module).__name__, inputs=", ".join(told), config=self._config(module)))
 

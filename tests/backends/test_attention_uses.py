@@ -223,3 +223,14 @@ def test_following_masks_keeps_no_tensor_alive() -> None:
         return found[0].peak_bytes
 
     assert peak("causal") == peak("dense")
+
+
+def test_attention_over_nothing_costs_nothing_and_runs() -> None:
+    empty = torch.zeros(0, WIDTH)
+    assert count(lambda: (empty @ empty.T).softmax(-1) @ empty).total == 0
+
+
+def test_scores_that_become_sparse_do_no_harm() -> None:
+    tally = count(lambda: torch.sparse.mm((Q @ K.T).masked_fill(FUTURE, 0.0).to_sparse(), V))
+    # Kept are 136 numbers, each for 8 columns; masking by zero hides nothing of the first product.
+    assert tally.total == ALL * PAIR + CAUSAL * 2 * WIDTH
