@@ -8,7 +8,7 @@ not a tensor's. Storages that existed before the watch are found when they are f
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flopguard.backends.base import Unavailable
+from pytest_flopguard.backends.constant_tensors import tensors
 from pytest_flopguard.backends.data_holders import PLAIN, holders
 from pytest_flopguard.backends.module_tree import own_buffers, own_parameters, parts
 from pytest_flopguard.backends.op_watch import OpWatch
@@ -152,7 +153,7 @@ class LiveStorage:
                 had_tensor = True
                 self._find(value)
             elif isinstance(value, (list, tuple)):
-                for tensor in _tensors(value):
+                for tensor in tensors(value):
                     had_tensor = True
                     self._find(tensor)
         if makes_storage:
@@ -160,7 +161,7 @@ class LiveStorage:
             if isinstance(out, torch.Tensor):
                 self._birth(out, category)
             else:
-                for tensor in _tensors(out):
+                for tensor in tensors((out,)):
                     self._birth(tensor, category)
         if func in _GRADIENTS and isinstance(out, torch.Tensor):
             node = _running_node()
@@ -278,14 +279,5 @@ class LiveStorage:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._mark(parameter.grad, "gradients")
-                for value in _tensors(tuple(optimizer.state.get(parameter, {}).values())):
+                for value in tensors(optimizer.state.get(parameter, {}).values()):
                     self._mark(value, "optimizer_state")
-
-
-def _tensors(values: Any) -> Iterator[torch.Tensor]:
-    """Yield the tensors in nested lists and tuples."""
-    for value in values if isinstance(values, (list, tuple)) else (values,):
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from _tensors(value)
