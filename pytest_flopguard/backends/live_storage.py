@@ -171,12 +171,12 @@ class LiveStorage:
     def _category(self, had_tensor: bool) -> str:
         if _running_node() is not None:
             # With grad mode on in backward it is forward work again, whose results are kept for backward.
-            return "activations" if torch.is_grad_enabled() else "other"
+            return "activations" if torch.is_grad_enabled() else "temporaries"
         modules = self._watch.modules
         if modules.running:
             return "activations"
         if modules.stepping:
-            return "other"
+            return "temporaries"
         return "activations" if had_tensor else "inputs"
 
     def _storages(self, tensor: torch.Tensor) -> Sequence[tuple[torch.Tensor, torch.UntypedStorage]]:

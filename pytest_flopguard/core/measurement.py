@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from pytest_flopguard.core.owners import Owner, Prediction
 from pytest_flopguard.core.workload import Workload
 
 if TYPE_CHECKING:
@@ -15,7 +16,16 @@ Phase = Literal["forward", "backward", "recompute", "optimizer"]
 Kind = Literal["counted", "free", "uncounted", "unknown"]
 Attention = Literal["dense", "causal"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
-CATEGORIES = ("parameters", "gradients", "optimizer_state", "activations", "inputs", "other")
+CATEGORIES = (
+    "parameters",
+    "gradients",
+    "optimizer_state",
+    "activations",
+    "inputs",
+    "temporaries",
+    "workspaces",
+    "other",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +219,9 @@ class MemoryPeak:
     """Most bytes allocated at once on a device during the region, resting bytes included.
 
     ``device`` is the key that limits match (``"cpu"``, ``"cuda:sm90"``), ``index`` the device's number.
-    ``detail`` holds the backend's other figures by name (``"reserved_peak_bytes"``), in bytes.
+    ``detail`` holds the backend's other figures by name (``"reserved_peak_bytes"``), in bytes. ``owners`` held the
+    peak, the largest first; where there are any, their bytes sum to it. ``timeline`` is the bytes over time as (tick,
+    bytes) points, the peak among them; a tick is an event, not a time. ``prediction`` is None for what was measured.
     """
 
     device: str
@@ -219,6 +231,9 @@ class MemoryPeak:
     index: int = 0
     by_category: Mapping[str, int] = field(default_factory=dict)
     detail: Mapping[str, int] = field(default_factory=dict)
+    owners: tuple[Owner, ...] = ()
+    timeline: tuple[tuple[int, int], ...] = ()
+    prediction: Prediction | None = None
 
     @property
     def growth_bytes(self) -> int:

@@ -22,6 +22,7 @@ from pytest_flopguard.core.measurement import (
     ParameterCount,
     UnknownOp,
 )
+from pytest_flopguard.core.owners import Owner, Prediction
 from pytest_flopguard.core.traffic import ByteCount, ByteTally
 from pytest_flopguard.core.verdict import Finding
 
@@ -138,6 +139,7 @@ def record_from_json(data: Json) -> Record:
 _OP_COUNT = ("op", "module", "phase", "kind", "calls", "flops", "kernel_recompute", "masked_flops")
 _BYTE_COUNT = ("module", "phase", "read", "written")
 _PART = ("name", "equation", "flops", "modules")
+_OWNER = ("category", "module", "op", "site", "bytes", "blocks")
 _UNKNOWN_OP = ("op", "call", "module", "phase", "calls", "reason", "dense_flops")
 
 
@@ -198,11 +200,37 @@ def _peak_to_json(peak: MemoryPeak) -> Json:
         "growth_bytes": peak.growth_bytes,
         "by_category": dict(peak.by_category),
         "detail": dict(peak.detail),
+        "owners": [{name: getattr(each, name) for name in _OWNER} for each in peak.owners],
+        "timeline": [list(each) for each in peak.timeline],
+        "prediction": None if peak.prediction is None else _prediction_to_json(peak.prediction),
     }
 
 
 def _peak_from_json(data: Json) -> MemoryPeak:
-    return MemoryPeak(**{name: value for name, value in data.items() if name != "growth_bytes"})
+    prediction = data["prediction"]
+    own = {name: value for name, value in data.items() if name not in ("growth_bytes", "owners", "timeline")}
+    return MemoryPeak(
+        **own
+        | {
+            "owners": tuple(Owner(**each) for each in data["owners"]),
+            "timeline": tuple((tick, size) for tick, size in data["timeline"]),
+            "prediction": None if prediction is None else _prediction_from_json(prediction),
+        }
+    )
+
+
+def _prediction_to_json(prediction: Prediction) -> Json:
+    return {
+        "gpu": prediction.gpu,
+        "torch": prediction.torch,
+        "allocator": prediction.allocator,
+        "assumed": list(prediction.assumed),
+        "unknown": list(prediction.unknown),
+    }
+
+
+def _prediction_from_json(data: Json) -> Prediction:
+    return Prediction(**data | {"assumed": tuple(data["assumed"]), "unknown": tuple(data["unknown"])})
 
 
 def _finding_to_json(finding: Finding) -> Json:

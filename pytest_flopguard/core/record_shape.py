@@ -9,7 +9,8 @@ from pytest_flopguard.core.measurement import PHASES, Attention, Kind
 from pytest_flopguard.core.record import Outcome, TestOutcome
 from pytest_flopguard.core.verdict import Status
 
-# A type, several shapes in a tuple, allowed texts in a frozenset, [shape] for a list, {str: shape} for a table with
+# A type, several shapes in a tuple, allowed texts in a frozenset, [shape] for a list of any length and [shape, shape]
+# for one of this length, {str: shape} for a table with
 # any keys, and a dict with names for an object with exactly these keys.
 Shape = Any
 
@@ -67,6 +68,9 @@ _PEAK: Shape = {
     "growth_bytes": int,
     "by_category": _AMOUNTS,
     "detail": _AMOUNTS,
+    "owners": [{"category": str, "module": str, "op": str, "site": str, "bytes": int, "blocks": int}],
+    "timeline": [[int, int]],
+    "prediction": ({"gpu": str, "torch": str, "allocator": str, "assumed": [str], "unknown": [str]}, type(None)),
 }
 _FINDING: Shape = {
     "quantity": frozenset(UNITS),
@@ -124,8 +128,11 @@ def check_shape(value: object, shape: Shape, where: str = "the report") -> None:
             raise ValueError(f"{where} is {_shown(value)}, expected one of {', '.join(sorted(shape))}")
     elif isinstance(shape, list):
         check_shape(value, list, where)
-        for index, each in enumerate(value if isinstance(value, list) else ()):
-            check_shape(each, shape[0], f"{where}[{index}]")
+        assert isinstance(value, list)
+        if len(shape) > 1 and len(value) != len(shape):
+            raise ValueError(f"{where} has {len(value)} entries, expected {len(shape)}")
+        for index, each in enumerate(value):
+            check_shape(each, shape[index % len(shape)], f"{where}[{index}]")
     else:
         _check_table(value, shape, where)
 

@@ -185,7 +185,7 @@ def test_what_is_recomputed_is_an_activation_again(peak: Peak) -> None:
         "gradients": WEIGHT,
         "activations": 64_000 + 4,
         "inputs": 32_000 + 4,
-        "other": 64_000,
+        "temporaries": 64_000,
     }
 
 

@@ -19,6 +19,7 @@ from pytest_flopguard.core.measurement import (
     ParameterCount,
     UnknownOp,
 )
+from pytest_flopguard.core.owners import Owner, Prediction
 from pytest_flopguard.core.record import (
     FORMAT_VERSION,
     Record,
@@ -64,6 +65,9 @@ TALLIES = st.builds(
     engine=TEXTS,
     unknown_ops=st.lists(UNKNOWN, max_size=2).map(tuple),
 )
+OWNERS = st.builds(Owner, category=TEXTS, module=TEXTS, op=TEXTS, site=TEXTS, bytes=AMOUNTS, blocks=AMOUNTS)
+SOME_TEXTS = st.lists(TEXTS, max_size=2).map(tuple)
+PREDICTIONS = st.builds(Prediction, gpu=TEXTS, torch=TEXTS, allocator=TEXTS, assumed=SOME_TEXTS, unknown=SOME_TEXTS)
 PEAKS = st.builds(
     MemoryPeak,
     device=TEXTS,
@@ -73,6 +77,9 @@ PEAKS = st.builds(
     index=AMOUNTS,
     by_category=BY_NAME,
     detail=BY_NAME,
+    owners=st.lists(OWNERS, max_size=2).map(tuple),
+    timeline=st.lists(st.tuples(AMOUNTS, AMOUNTS), max_size=3).map(tuple),
+    prediction=st.none() | PREDICTIONS,
 )
 ORIGINS = st.builds(Origin, path=TEXTS, line=MAYBE, text=TEXTS)
 EXPECTATIONS = st.builds(

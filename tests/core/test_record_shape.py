@@ -37,6 +37,8 @@ def test_what_fits(value: object, shape: Any) -> None:
         ("1", (int, type(None)), "x is '1', expected int"),
         ((1,), [int], r"x is \(1,\), expected list"),
         ([1, "2"], [int], r"x\[1\] is '2', expected int"),
+        ([[1, 2], [3]], [[int, int]], r"x\[1\] has 1 entries, expected 2"),
+        ([[1, 2, 3]], [[int, int]], r"x\[0\] has 3 entries, expected 2"),
         ([], {str: int}, r"x is \[\], expected a table"),
         ({"a": {"b": None}}, {str: {"b": int}}, r"x\['a'\]\.b is None, expected int"),
         ({"a": 1}, {"a": int, "b": int, "c": int}, "x lacks b, c"),
