@@ -28,9 +28,10 @@ $(VENV)/.torch: $(BIN)/python FORCE
 	@printf '%s\n' "$(TORCH)" | cmp -s - $@ || \
 	  { echo "installing $(TORCH)" && $(PIP) install --quiet $(TORCH) && printf '%s\n' "$(TORCH)" > $@; }
 
-$(READY): pyproject.toml $(VENV)/.torch
+$(READY): pyproject.toml tests/action/requirements.txt $(VENV)/.torch
 	$(PIP) install --quiet --upgrade "pip>=25.1"
 	$(PIP) install --quiet --editable . --group dev
+	$(PIP) install --quiet --require-hashes --requirement tests/action/requirements.txt
 	@touch $@
 
 demo: $(READY)
