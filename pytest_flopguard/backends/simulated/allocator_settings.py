@@ -1,0 +1,93 @@
+"""Settings of the caching allocator, as ``PYTORCH_CUDA_ALLOC_CONF`` writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_flopguard.backends.simulated.allocator_text import NO_DIVISIONS, ParsedText
+from pytest_flopguard.backends.simulated.blocks import MIB, ROUNDING
+from pytest_flopguard.core.errors import UsageError
+
+# ``CUDAAllocatorConfig::instance`` (c10/cuda/CUDAAllocatorConfig.h) reads the first of these that is set.
+VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocatorSettings:
+    """How the caching allocator is set; sizes in bytes, the defaults are torch's (c10/core/AllocatorConfig.h).
+
+    ``unmodelled`` says which settings the model leaves out though they may change device memory, each with its reason,
+    and ``without_effect`` which concern something else than device memory.
+    """
+
+    max_split_size: int | None = None
+    max_non_split_rounding: int = 20 * MIB
+    large_segment_size: int = 20 * MIB
+    roundup_power2_divisions: tuple[int, ...] = NO_DIVISIONS
+    garbage_collection_threshold: float = 0.0
+    expandable_segments: bool = False
+    per_process_memory_fraction: float | None = None
+    unmodelled: tuple[str, ...] = ()
+    without_effect: tuple[str, ...] = ()
+    text: str = ""
+
+    @classmethod
+    def parse(cls, text: str, where: str = VARIABLES[0]) -> AllocatorSettings:
+        """Read the text of the variable; raise UsageError with every mistake in it, each at ``where``."""
+        parsed = ParsedText(text, where)
+        if parsed.problems:
+            raise UsageError(parsed.problems)
+        return cls(
+            max_split_size=parsed.sizes.get("max_split_size_mb"),
+            max_non_split_rounding=parsed.sizes.get("max_non_split_rounding_mb", 20 * MIB),
+            large_segment_size=parsed.sizes.get("large_segment_size_mb", 20 * MIB),
+            roundup_power2_divisions=parsed.divisions,
+            garbage_collection_threshold=parsed.fractions.get("garbage_collection_threshold", 0.0),
+            expandable_segments=parsed.expandable_segments,
+            per_process_memory_fraction=parsed.fractions.get("per_process_memory_fraction"),
+            unmodelled=tuple(parsed.unmodelled),
+            without_effect=tuple(parsed.without_effect),
+            text=",".join(parsed.written),
+        )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> AllocatorSettings:
+        """Read the variable that torch would read; raise UsageError with every mistake in it."""
+        for name in VARIABLES:
+            if name in environment:
+                return cls.parse(environment[name], name)
+        return cls()
+
+    def rounded(self, size: int) -> int:
+        """Return what a request of so many bytes takes of a block (``round_size``)."""
+        if size < ROUNDING:
+            return ROUNDING
+        if self.roundup_power2_divisions is not NO_DIVISIONS:
+            # The list begins at 1 MiB, and its last entry stands for everything above.
+            interval = min(max(size.bit_length() - 21, 0), len(NO_DIVISIONS) - 1)
+            divisions = self.roundup_power2_divisions[interval]
+            if divisions > 1 and size > ROUNDING * divisions:
+                return next_division(size, divisions)
+        return -(-size // ROUNDING) * ROUNDING
+
+    def allowed(self, capacity: int | None) -> int | None:
+        """Return the bytes that the process may reserve, or None where nothing is set (``setMemoryFraction``)."""
+        if capacity is None or self.per_process_memory_fraction is None:
+            return None
+        return int(self.per_process_memory_fraction * capacity)
+
+    def __str__(self) -> str:
+        return self.text or "default"
+
+
+def next_division(size: int, divisions: int) -> int:
+    """Round up to the next of the equal steps between two powers of two (``roundup_power2_next_division``).
+
+    1200 in 4 divisions: the steps from 1024 to 2048 are 256 wide, so 1280.
+    """
+    if size & (size - 1) == 0:
+        return size
+    floor = 1 << (size.bit_length() - 1)
+    step = floor >> (divisions.bit_length() - 1)
+    return floor << 1 if step == 0 else -(-size // step) * step
