@@ -222,6 +222,7 @@ def _peak_from_json(data: Json) -> MemoryPeak:
 def _prediction_to_json(prediction: Prediction) -> Json:
     return {
         "gpu": prediction.gpu,
+        "device": prediction.device,
         "torch": prediction.torch,
         "allocator": prediction.allocator,
         "assumed": list(prediction.assumed),

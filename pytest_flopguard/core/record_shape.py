@@ -59,6 +59,14 @@ _TALLY: Shape = {
     "bytes_moved": (_BYTES, type(None)),
     "counts": [_COUNT],
 }
+_PREDICTION: Shape = {
+    "gpu": str,
+    "device": str,
+    "torch": str,
+    "allocator": str,
+    "assumed": [str],
+    "unknown": [str],
+}
 _PEAK: Shape = {
     "device": str,
     "index": int,
@@ -70,7 +78,7 @@ _PEAK: Shape = {
     "detail": _AMOUNTS,
     "owners": [{"category": str, "module": str, "op": str, "site": str, "bytes": int, "blocks": int}],
     "timeline": [[int, int]],
-    "prediction": ({"gpu": str, "torch": str, "allocator": str, "assumed": [str], "unknown": [str]}, type(None)),
+    "prediction": (_PREDICTION, type(None)),
 }
 _FINDING: Shape = {
     "quantity": frozenset(UNITS),
