@@ -85,13 +85,14 @@ class LiveStorage:
         if self._entered_watch:  # another engine counts the FLOPs
             self._watch.__enter__()
         self._watch.storages = self
-        self._watch.modules.on_root = self._mark_module
-        self._watch.modules.on_step = self._mark_optimizer
+        self._watch.modules.on_root.append(self._mark_module)
+        self._watch.modules.on_step.append(self._mark_optimizer)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._watch.storages = None
-        self._watch.modules.on_root = self._watch.modules.on_step = None
+        self._watch.modules.on_root.remove(self._mark_module)
+        self._watch.modules.on_step.remove(self._mark_optimizer)
         if self._entered_watch:
             self._watch.__exit__(*exc)
         self._clear()

@@ -108,14 +108,14 @@ class ModuleTracker:
     """The stack of running modules of each thread, the owner of each autograd node, and the current phase.
 
     ``watched`` tells whether op calls of the calling thread are seen; modules that run in a thread where they are
-    not are counted in ``unseen_calls``. ``lock`` is held while what threads share changes. ``on_root`` is called with
-    each new outermost module, ``on_step`` with the optimizer before and after each step. ``models`` notes calls of
+    not are counted in ``unseen_calls``. ``lock`` is held while what threads share changes. Those in ``on_root``
+    are called with each new outermost module, those in ``on_step`` with the optimizer before and after each step. ``models`` notes calls of
     models that have a config, once somebody asks for them.
     """
 
     def __init__(self, watched: Callable[[], bool], lock: AbstractContextManager[Any]) -> None:
-        self.on_root: Callable[[nn.Module], None] | None = None
-        self.on_step: Callable[[torch.optim.Optimizer], None] | None = None
+        self.on_root: list[Callable[[nn.Module], None]] = []
+        self.on_step: list[Callable[[torch.optim.Optimizer], None]] = []
         self.models: ModelCalls | None = None
         self.unseen_calls = 0
         self.paused = False
@@ -314,8 +314,8 @@ class ModuleTracker:
             seen = self._classes[name] = self._classes.get(name, 0) + 1
             root = _Root(module, name if seen == 1 else f"{name}#{seen}", self._numbers)
             self._roots[module] = root
-            if self.on_root is not None:
-                self.on_root(module)
+            for told in self.on_root:
+                told(module)
         return root
 
     def _step_begins(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -330,6 +330,7 @@ class ModuleTracker:
         self._tell(optimizer)
 
     def _tell(self, optimizer: torch.optim.Optimizer) -> None:
-        if self.on_step is not None:
+        if self.on_step:
             with self._lock:
-                self.on_step(optimizer)
+                for told in self.on_step:
+                    told(optimizer)
