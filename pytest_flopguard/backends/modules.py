@@ -108,9 +108,9 @@ class ModuleTracker:
     """The stack of running modules of each thread, the owner of each autograd node, and the current phase.
 
     ``watched`` tells whether op calls of the calling thread are seen; modules that run in a thread where they are
-    not are counted in ``unseen_calls``. ``lock`` is held while what threads share changes. Those in ``on_root``
-    are called with each new outermost module, those in ``on_step`` with the optimizer before and after each step. ``models`` notes calls of
-    models that have a config, once somebody asks for them.
+    not are counted in ``unseen_calls``. ``lock`` is held while what threads share changes. Those in ``on_root`` are
+    called with each new outermost module, those in ``on_step`` with the optimizer before and after each step.
+    ``models`` notes calls of models that have a config, once somebody asks for them.
     """
 
     def __init__(self, watched: Callable[[], bool], lock: AbstractContextManager[Any]) -> None:
