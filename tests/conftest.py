@@ -1,8 +1,36 @@
-"""What every test folder shares: the gpu mark."""
+"""What every test folder shares: the gpu mark, and a small GitHub to speak to."""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
 import pytest
+
+# Test folders are no packages: the server is made known by name, for "from github_server import ...".
+_SERVER = Path(__file__).parent / "action" / "github_server.py"
+
+
+def _known(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_github_server = _known("github_server", _SERVER)
+
+
+@pytest.fixture
+def github() -> Iterator[object]:
+    """A GitHubServer of tests/action/github_server.py."""
+    with _github_server.running() as server:
+        yield server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
