@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pytest_flopguard.backends.simulated import expandable
 from pytest_flopguard.backends.simulated.allocator_settings import AllocatorSettings
 from pytest_flopguard.backends.simulated.allocator_stats import AllocatorStats
+from pytest_flopguard.backends.simulated.allocator_text import NO_DIVISIONS
 from pytest_flopguard.backends.simulated.blocks import (
     LARGE_ROUNDING,
     LARGE_SEGMENT_LIMIT,
@@ -69,11 +70,11 @@ class Allocator:
         self.large = Pool(small=False, page=settings.large_segment_size)
         self.events: list[Event] | None = [] if record else None
         self.active: dict[int, Block] = {}
-        self.allowed = settings.allowed(capacity)
         self._waiting: list[Block] = []
+        self.set_memory_fraction(settings.per_process_memory_fraction)
         self._some_events_done = False
-        self._collects_garbage = self.allowed is not None and settings.garbage_collection_threshold > 0
         self._splits_any = settings.max_split_size is None
+        self._rounds_plainly = settings.roundup_power2_divisions is NO_DIVISIONS
 
     # The three calls of a program.
 
@@ -82,9 +83,8 @@ class Allocator:
         if requested < 1:
             raise ValueError(f"malloc({requested!r}): expected at least one byte; torch takes no block for none")
         if self._some_events_done:
-            self._process_events()
-        settings = self.settings
-        size = settings.rounded(requested)
+            self.process_events()
+        size = (requested + ROUNDING - 1) & -ROUNDING if self._rounds_plainly else self.settings.rounded(requested)
         pool = self.small if size <= SMALL_LIMIT else self.large
         shelf = pool.shelves.get(stream) or pool.shelf(stream)
         block = self._free_block(shelf, size)
@@ -97,10 +97,7 @@ class Allocator:
         self.active[block.address] = block
         if self.events is not None:
             self.events.append(("alloc", block.address, requested, stream))
-        stats = self.stats
-        stats.allocated.add(block.size)
-        stats.active.add(block.size)
-        stats.requested.add(requested)
+        self.stats.took(block.size, requested)
         return block
 
     def free(self, block: Block) -> None:
@@ -140,6 +137,13 @@ class Allocator:
                     block.waits_for.discard(stream)
                 self._some_events_done |= not block.waits_for
 
+    def set_memory_fraction(self, fraction: float) -> None:
+        """Allow the process this fraction of the capacity, and no more (``setMemoryFraction``)."""
+        capacity = self.device.capacity
+        self.allowed = None if capacity is None or fraction >= 1 else int(fraction * capacity)
+        # Torch collects garbage only where a limit below the whole device is set.
+        self._collects_garbage = self.allowed is not None and self.settings.garbage_collection_threshold > 0
+
     def empty_cache(self) -> None:
         """Give every whole free segment back to the device (``emptyCache``)."""
         self._release_cached()
@@ -157,9 +161,7 @@ class Allocator:
         """Join a freed block with its free neighbours and shelve it (``free_block``)."""
         if self.events is not None:
             self.events.append(("free_completed", block.address, block.requested, block.stream))
-        stats = self.stats
-        stats.active.subtract(block.size)
-        stats.requested.subtract(block.requested)
+        self.stats.finished(block.size, block.requested)
         del self.active[block.address]
         block.waits_for = None
         join(block)
@@ -246,8 +248,8 @@ class Allocator:
 
     # Giving memory back.
 
-    def _process_events(self) -> None:
-        # process_events
+    def process_events(self) -> None:
+        """Finish the frees whose events are done (``process_events``); every malloc begins with it."""
         self._some_events_done = False
         done = [block for block in self._waiting if not block.waits_for]
         self._waiting = [block for block in self._waiting if block.waits_for]
@@ -257,18 +259,18 @@ class Allocator:
     def _release_cached(self) -> None:
         # release_cached_blocks, with synchronize_and_free_events before it
         self.synchronize()
-        self._process_events()
+        self.process_events()
         for pool in (self.large, self.small):
             waiting = [block for shelf in pool.in_order() for block in shelf.blocks]
             for block in waiting:
                 if block.expandable is None and not block.is_split:
-                    self._release(block)
+                    self.release(block)
             for block in waiting:
                 if block.expandable is not None:
                     expandable.shrink(self, block)
 
-    def _release(self, block: Block) -> None:
-        # release_block
+    def release(self, block: Block) -> None:
+        """Give a whole free segment back to the device (``release_block``)."""
         self.tell("segment_free", block.address, block.size, block.stream)
         block.shelf.remove(block)
         self.device.release(block.size)
@@ -282,13 +284,16 @@ class Allocator:
             return False
         needed = max(size, limit)
         at = shelf.first_of(needed)
-        if at < len(shelf.blocks):
-            self._release(shelf.blocks[at])
+        if at < len(shelf.blocks) and shelf.blocks[at].expandable is None:
+            self.release(shelf.blocks[at])
             return True
         released = 0
-        while released < needed and shelf.blocks and shelf.blocks[-1].size >= limit:
-            released += shelf.blocks[-1].size
-            self._release(shelf.blocks[-1])
+        for block in reversed(shelf.blocks[:at]):
+            if released >= needed or block.size < limit:
+                break
+            if block.expandable is None:
+                released += block.size
+                self.release(block)
         return released >= needed
 
     def _collect_garbage(self) -> None:
@@ -298,14 +303,15 @@ class Allocator:
         if excess <= 0:
             return
         searches = self.large.searches
-        whole = [block for shelf in self.large.in_order() for block in shelf.blocks if not block.is_split]
+        blocks = [block for shelf in self.large.in_order() for block in shelf.blocks]
+        whole = [block for block in blocks if not block.is_split and block.expandable is None]
         while whole and excess > 0:
             average = sum(searches - block.searches_before for block in whole) / len(whole)
             old = [block for block in whole if searches - block.searches_before >= average]
             whole = [block for block in whole if searches - block.searches_before < average]
             for block in old:
                 excess -= block.size
-                self._release(block)
+                self.release(block)
 
     def tell(self, action: str, address: int, size: int, stream: int) -> None:
         """Record an event where events are kept (``record_trace``)."""
@@ -313,9 +319,9 @@ class Allocator:
             self.events.append((action, address, size, stream))
 
     def _out_of_memory(self, requested: int, wanted: int) -> OutOfMemory:
-        self.stats.ooms += 1
-        capacity = min(limit for limit in (self.allowed, self.device.capacity) if limit is not None)
         stats = self.stats
+        stats.ooms += 1
+        capacity = min(limit for limit in (self.allowed, self.device.capacity) if limit is not None)
         return OutOfMemory(
             requested=requested,
             wanted=wanted,

@@ -27,7 +27,7 @@ class AllocatorSettings:
     roundup_power2_divisions: tuple[int, ...] = NO_DIVISIONS
     garbage_collection_threshold: float = 0.0
     expandable_segments: bool = False
-    per_process_memory_fraction: float | None = None
+    per_process_memory_fraction: float = 1.0
     unmodelled: tuple[str, ...] = ()
     without_effect: tuple[str, ...] = ()
     text: str = ""
@@ -45,7 +45,7 @@ class AllocatorSettings:
             roundup_power2_divisions=parsed.divisions,
             garbage_collection_threshold=parsed.fractions.get("garbage_collection_threshold", 0.0),
             expandable_segments=parsed.expandable_segments,
-            per_process_memory_fraction=parsed.fractions.get("per_process_memory_fraction"),
+            per_process_memory_fraction=parsed.fractions.get("per_process_memory_fraction", 1.0),
             unmodelled=tuple(parsed.unmodelled),
             without_effect=tuple(parsed.without_effect),
             text=",".join(parsed.written),
@@ -70,12 +70,6 @@ class AllocatorSettings:
             if divisions > 1 and size > ROUNDING * divisions:
                 return next_division(size, divisions)
         return -(-size // ROUNDING) * ROUNDING
-
-    def allowed(self, capacity: int | None) -> int | None:
-        """Return the bytes that the process may reserve, or None where nothing is set (``setMemoryFraction``)."""
-        if capacity is None or self.per_process_memory_fraction is None:
-            return None
-        return int(self.per_process_memory_fraction * capacity)
 
     def __str__(self) -> str:
         return self.text or "default"

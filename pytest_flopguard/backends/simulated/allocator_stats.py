@@ -46,6 +46,17 @@ class AllocatorStats:
         self.alloc_retries = 0
         self.ooms = 0
 
+    def took(self, size: int, requested: int) -> None:
+        """Count a block that went live."""
+        self.allocated.add(size)
+        self.active.add(size)
+        self.requested.add(requested)
+
+    def finished(self, size: int, requested: int) -> None:
+        """Count a block that is free again; the bytes asked for go with it, not with the call of ``free``."""
+        self.active.current -= size
+        self.requested.current -= requested
+
     def reset_peaks(self) -> None:
         """Let every peak begin anew (``resetPeakStats``)."""
         for stat in (self.requested, self.allocated, self.active, self.reserved, self.segments):

@@ -12,25 +12,25 @@ from pytest_flopguard.core.errors import Problem, nearest, problem
 # 1 MiB to 64 GiB by powers of two (``kRoundUpPowerOfTwoIntervals``, c10/core/AllocatorConfig.cpp).
 NO_DIVISIONS: tuple[int, ...] = (0,) * 16
 
-# Settings that are read and told, and that the model does not follow.
-UNMODELLED: Mapping[str, str] = MappingProxyType(
+# Settings that are read and told, and that the model does not follow: why, and whether True or False is expected.
+UNMODELLED: Mapping[str, tuple[str, bool]] = MappingProxyType(
     {
-        "graph_capture_record_stream_reuse": "memory of CUDA graphs is not modelled",
-        "throw_on_cudamalloc_oom": "an early out-of-memory error is not modelled",
+        "graph_capture_record_stream_reuse": ("memory of CUDA graphs is not modelled", True),
+        "throw_on_cudamalloc_oom": ("an early out-of-memory error is not modelled", True),
     }
 )
-WITHOUT_EFFECT: Mapping[str, str] = MappingProxyType(
+WITHOUT_EFFECT: Mapping[str, tuple[str, bool]] = MappingProxyType(
     {
-        "pinned_use_background_threads": "host memory",
-        "pinned_use_cuda_host_register": "host memory",
-        "pinned_use_hip_host_register": "host memory",
-        "pinned_num_register_threads": "host memory",
-        "pinned_reserve_segment_size_mb": "host memory",
-        "pinned_free_catch_all": "host memory",
-        "pinned_max_round_threshold_mb": "host memory",
-        "pinned_max_cached_size_mb": "host memory",
-        "release_lock_on_cudamalloc": "locking",
-        "release_lock_on_hipmalloc": "locking",
+        "pinned_use_background_threads": ("host memory", True),
+        "pinned_use_cuda_host_register": ("host memory", True),
+        "pinned_use_hip_host_register": ("host memory", True),
+        "pinned_num_register_threads": ("host memory", False),
+        "pinned_reserve_segment_size_mb": ("host memory", False),
+        "pinned_free_catch_all": ("host memory", True),
+        "pinned_max_round_threshold_mb": ("host memory", False),
+        "pinned_max_cached_size_mb": ("host memory", False),
+        "release_lock_on_cudamalloc": ("locking", True),
+        "release_lock_on_hipmalloc": ("locking", True),
     }
 )
 MODELLED = (
@@ -75,13 +75,13 @@ class ParsedText:
         key, value = match.groups()
         self.written.append(entry)
         if key in UNMODELLED:
-            self.unmodelled.append(f"{entry} ({UNMODELLED[key]})")
+            self._told(self.unmodelled, key, value, *UNMODELLED[key])
         elif key in WITHOUT_EFFECT:
-            self.without_effect.append(f"{entry} ({WITHOUT_EFFECT[key]})")
+            self._told(self.without_effect, key, value, *WITHOUT_EFFECT[key])
         elif key == "backend":
             self._backend(value)
         elif key == "expandable_segments":
-            self._expandable(value)
+            self.expandable_segments = self._boolean(key, value)
         elif key in ("garbage_collection_threshold", "per_process_memory_fraction"):
             self._fraction(key, value)
         elif key == "roundup_power2_divisions":
@@ -94,17 +94,24 @@ class ParsedText:
     def _wrong(self, name: str, value: str, expected: str, hint: str = "") -> None:
         self.problems.append(problem("bad-value", self.where, name=name, value=value, expected=expected, hint=hint))
 
+    def _told(self, told: list[str], key: str, value: str, reason: str, yes_or_no: bool) -> None:
+        if yes_or_no:
+            self._boolean(key, value)
+        elif not value.isdecimal():
+            self._wrong(key, value, "a whole number")
+        told.append(f"{key}:{value} ({reason})")
+
+    def _boolean(self, key: str, value: str) -> bool:
+        if value not in ("True", "False"):
+            self._wrong(key, value, "True or False", nearest(value, ("True", "False")))
+        return value == "True"
+
     def _backend(self, value: str) -> None:
         if value == "cudaMallocAsync":
             self.unmodelled.append(f"backend:{value} (the driver's pool allocates, not the caching allocator)")
         elif value != "native":
             known = ("native", "cudaMallocAsync")
             self._wrong("backend", value, " or ".join(known), nearest(value, known))
-
-    def _expandable(self, value: str) -> None:
-        if value not in ("True", "False"):
-            self._wrong("expandable_segments", value, "True or False", nearest(value, ("True", "False")))
-        self.expandable_segments = value == "True"
 
     def _fraction(self, key: str, value: str) -> None:
         one_is_fine = key == "per_process_memory_fraction"
@@ -133,7 +140,7 @@ class ParsedText:
                 self.divisions = (int(value),) * len(NO_DIVISIONS)
             return
         table, last, first = list(NO_DIVISIONS), 0, True
-        for pair in value[1:-1].split(","):
+        for pair in filter(None, value[1:-1].split(",")):
             boundary, _, divisions = pair.partition(":")
             parts = 0 if divisions == "0" else _power(divisions)
             from_mib = _power(boundary)
@@ -151,7 +158,8 @@ class ParsedText:
 
 def _entries(text: str) -> list[str]:
     """Split at the commas that stand in no list."""
-    return re.split(r",(?![^\[]*\])", text) if text else []
+    # Torch too reads over a comma at the end.
+    return re.split(r",(?![^\[]*\])", text.removesuffix(",")) if text else []
 
 
 def _power(text: str) -> int | None:
@@ -161,4 +169,4 @@ def _power(text: str) -> int | None:
 
 
 def _number(text: str) -> float | None:
-    return float(text) if re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) else None
+    return float(text) if re.fullmatch(r"(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", text) else None
