@@ -19,9 +19,10 @@ import pytest
 from pytest_flopguard.budgets.baselines import Baselines, by_module
 from pytest_flopguard.budgets.declared import Budget, read_marker
 from pytest_flopguard.budgets.marker_origin import MarkerOrigin, marker_origin
-from pytest_flopguard.budgets.resolve import Resolution, resolve
-from pytest_flopguard.budgets.settings import Settings, other_settings
-from pytest_flopguard.budgets.unmatched import Covered, unmatched
+from pytest_flopguard.budgets.projects import Projects
+from pytest_flopguard.budgets.resolve import Resolution
+from pytest_flopguard.budgets.settings import Settings
+from pytest_flopguard.budgets.unmatched import Covered
 from pytest_flopguard.core.baseline_change import Change, not_written
 from pytest_flopguard.core.baseline_verdict import Terms
 from pytest_flopguard.core.errors import FlopguardError, FormulaError, Problem, UsageError, code_of, nearest, problem
@@ -56,6 +57,7 @@ class Guard:
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self.settings = settings
+        self.projects = Projects(settings)
         self._config = config
         self._session: Session | None = None
         self._plans: dict[str, Resolution] = {}
@@ -75,6 +77,7 @@ class Guard:
                 strict=settings.strict,
                 accepts=frozenset(settings.update),
             ),
+            self.projects.tolerance_of,
         )
 
     def plan(self, items: Sequence[pytest.Item], complete: bool) -> None:
@@ -82,29 +85,22 @@ class Guard:
 
         ``complete`` is false where a module could not be imported: its tests are hidden, not gone.
         """
-        problems: dict[Problem, None] = {}
+        problems = dict.fromkeys(self.projects.read(item.nodeid for item in items))
         for item in items:
             budgets = []
             for mark in item.iter_markers(MARKER):
                 budget, wrong = self._read_marker(item, mark)
                 budgets.append(budget)
                 problems |= dict.fromkeys(wrong)
-            self._plans[item.nodeid] = resolve(item.nodeid, budgets, self._declared)
+            self._plans[item.nodeid] = self.projects.resolve(item.nodeid, budgets)
         if complete:
-            problems |= dict.fromkeys(unmatched(self._declared, list(self._plans), self._covered()))
+            problems |= dict.fromkeys(self.projects.unmatched(list(self._plans), self._covered()))
         problems |= dict.fromkeys(self.baselines.read(self._plans))
-        for file in other_settings(self.settings.rootdir, self._plans):
-            text = f"{file} has settings that this run does not read: its root directory is {self.settings.rootdir}"
-            _warn(text)
         problems |= dict.fromkeys(self._wrong_formulas())
         if complete and not problems:
             problems |= dict.fromkeys(self._stale())
         if problems:
             raise UsageError(problems)
-
-    @property
-    def _declared(self) -> tuple[Budget, ...]:
-        return self.settings.budgets
 
     def explain(self, nodeid: str) -> Iterator[Resolution]:
         """Yield what budgets say of the tests that a node id names, from where pytest was started or from the root."""
@@ -185,7 +181,7 @@ class Guard:
         """Read the limits of a ``flopguard.measure`` call at a line of a test file."""
         __tracebackhide__ = True
         where = MarkerOrigin(origin=self.locate(path, line))
-        budget, problems = read_marker((), limits, where, self.settings.tolerance)
+        budget, problems = read_marker((), limits, where, self.projects.tolerance_of(where.origin.path))
         if problems:
             raise UsageError(problems)
         return budget.expectations
@@ -286,7 +282,7 @@ class Guard:
         where = marker_origin(
             item.path, self.settings.rootdir, function, mark.kwargs, None if line is None else line + 1
         )
-        return read_marker(mark.args, mark.kwargs, where, self.settings.tolerance)
+        return read_marker(mark.args, mark.kwargs, where, self.projects.tolerance_of(item.nodeid))
 
     def _covered(self) -> Covered:
         """Tell which budgets this run can judge as unmatched: those whose tests it had to collect."""

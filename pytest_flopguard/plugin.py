@@ -154,9 +154,12 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
     if guard is not None:
         if config.get_verbosity() < 0 or config.getoption("flop_explain") is not None:
             return None
+        nearer = "".join(f", settings of {each} for the tests below it" for each in guard.projects.files)
         if guard.baselines.kept:
-            return f"flopguard: {guard.baselines.count} baseline(s)"
-        return None if guard.settings.update else "flopguard: no baseline yet (--flop-update=new writes one)"
+            return f"flopguard: {guard.baselines.count} baseline(s){nearer}"
+        if not guard.settings.update:
+            return f"flopguard: no baseline yet (--flop-update=new writes one){nearer}"
+        return f"flopguard: {nearer[2:]}" if nearer else None
     number = config.stash.get(_UNGUARDED, 0)
     return _off(number) if number else None
 

@@ -85,7 +85,7 @@ def _test(
     """Put one test's entries in, and yield what changed."""
     blocks = blocks_of(records)
     for block, record in zip(blocks, records, strict=True):
-        found = accept(entries.get(block), record.measurement, baselines.terms, reason)
+        found = accept(entries.get(block), record.measurement, baselines.terms_of(record.nodeid), reason)
         if found is not None:
             kind, after = found
             yield _change(file, block, kind, entries.get(block), after)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pytest_flopguard.budgets.baseline_file import FOLDER, BaselineFile, Block, baseline_path, module_of, read_baselines
+from pytest_flopguard.budgets.tolerances import Tolerances
 from pytest_flopguard.core.baseline_verdict import Terms, hold, region_gone
 from pytest_flopguard.core.errors import Problem, UsageError, nearest, problem
 from pytest_flopguard.core.record import Record
@@ -15,11 +16,13 @@ from pytest_flopguard.core.record import Record
 class Baselines:
     """The files of the modules that were collected, read once; node ids begin at ``rootdir``.
 
-    Where no baseline is kept beside any of these modules, nothing is new, unless the terms are strict.
+    Where no baseline is kept beside any of these modules, nothing is new, unless the terms are strict. ``tolerance_of``
+    tells the tolerances of a module where they are not those of the terms.
     """
 
-    def __init__(self, rootdir: Path, terms: Terms) -> None:
+    def __init__(self, rootdir: Path, terms: Terms, tolerance_of: Callable[[str], Tolerances] | None = None) -> None:
         self.terms = terms
+        self._tolerance_of = tolerance_of
         self._rootdir = rootdir
         self._files: dict[str, BaselineFile] = {}
         self._modules: set[str] = set()
@@ -40,6 +43,10 @@ class Baselines:
         path = baseline_path(self._rootdir / module)
         return read_baselines(path, baseline_path(Path(module)).as_posix())
 
+    def terms_of(self, module: str) -> Terms:
+        """Return how the baselines of a module are held."""
+        return self.terms if self._tolerance_of is None else replace(self.terms, tolerance=self._tolerance_of(module))
+
     @property
     def kept(self) -> bool:
         """Whether any entry is kept beside these modules."""
@@ -54,17 +61,18 @@ class Baselines:
         """Hold the records of one test, the whole of it first, to their baselines; one that is a part to none."""
         if not records or not (self.kept or self.terms.strict or self.terms.accepts):
             return list(records)
-        file = self._files.get(_module(records[0].nodeid))
+        module = _module(records[0].nodeid)
+        file, terms = self._files.get(module), self.terms_of(module)
         if file is None or not all(each.complete for each in records):
             return list(records)
         found: list[Record] = []
         blocks = blocks_of(records)
         for block, record in zip(blocks, records, strict=True):
             baseline = file.entries.get(block)
-            findings = hold(record.measurement, baseline, file.origin(block), self.terms)
+            findings = hold(record.measurement, baseline, file.origin(block), terms)
             found.append(replace(record, findings=(*record.findings, *findings), baseline=baseline))
         gone = tuple(
-            region_gone(file.origin(block), block[1], baseline, self.terms)
+            region_gone(file.origin(block), block[1], baseline, terms)
             for block, baseline in file.entries.items()
             if block[0] == blocks[0][0] and block not in blocks
         )

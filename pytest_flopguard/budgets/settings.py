@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flopguard.budgets.draft import Draft, KeyPath
-from pytest_flopguard.budgets.options import OPTIONS, BadValueError
+from pytest_flopguard.budgets.options import OPTIONS, BadValueError, Option
 from pytest_flopguard.core.baseline_verdict import Improvement, Update
 from pytest_flopguard.core.errors import Problem, UsageError, nearest
 from pytest_flopguard.core.expectation import Origin, Quantity, Severity
@@ -73,42 +73,44 @@ def load_settings(rootdir: Path, command_line: Mapping[str, object]) -> Settings
     """
     problems: list[Problem] = []
     file = rootdir / PYPROJECT
-    written, draft = _read_pyproject(file, problems)
+    table, draft = read_table(file, PYPROJECT, problems)
+    written = table or {}
     given = {name: value for name, value in command_line.items() if value is not None}
     typed = Draft("command line", joiner="-", locate=lambda path: _COMMAND_LINE, problems=problems)
     names = [each.name for each in OPTIONS]
-    flags = {each.name: each.flag for each in OPTIONS if each.typed}
-    for table, place in ((written, draft), (given, typed)):
-        for key in table:
-            if key in flags and place is draft:
-                hint = f"; it is for the command line only, as {flags[key]}"
-                place.complain("unknown-setting", (key,), name=key, hint=hint)
-            elif key not in names:
-                place.complain("unknown-setting", (key,), name=key, hint=nearest(key, names))
-    values = _read_values(written, draft, given, typed) | _read_budgets(written, draft)
+    refuse_unknown(written, draft)
+    for key in [each for each in given if each not in names]:
+        typed.complain("unknown-setting", (key,), name=key, hint=nearest(key, names))
+    values = _read_values(written, draft, given, typed) | read_limits(written, draft)
     origins = {name: _COMMAND_LINE if name in given else draft.locate((name,)) for name in (*written, *given)}
     if values["engine"] in values["cross_check"]:
         place = typed if "cross-check" in given else draft
         expected = f"an engine other than {values['engine']!r}, which counts already"
         place.complain_value(("cross-check",), list(values["cross_check"]), expected)
     if problems:
-        raise UsageError(sorted(problems, key=_place))
+        raise UsageError(sorted(problems, key=place_of))
     if "report" not in given:
         values["report"] = [rootdir / each for each in values["report"]]
     values["report"] = tuple(map(Path, values["report"]))
     return Settings(rootdir=rootdir, pyproject=file if file.is_file() else None, origins=origins, **values)
 
 
-def _place(problem: Problem) -> tuple[str, int]:
+def place_of(problem: Problem) -> tuple[str, int]:
+    """Return what sorts problems as they stand: the file and the line."""
     file, _, line = problem.where.rpartition(":")
     return (file, int(line)) if line.isdecimal() else (problem.where, 0)
 
 
-def other_settings(rootdir: Path, nodeids: Iterable[str]) -> list[str]:
-    """Return the files between the root directory and these tests that have settings of ours, which nobody reads."""
-    folders = {parent for nodeid in nodeids for parent in PurePath(nodeid.partition("::")[0]).parents}
-    files = sorted((folder / PYPROJECT).as_posix() for folder in folders if folder.parts)
-    return [each for each in files if (rootdir / each).is_file() and has_table(rootdir / each)]
+def refuse_unknown(written: Mapping[str, object], draft: Draft) -> None:
+    """Complain of every key of a file that is no option, or one that only a person may ask for."""
+    names = [each.name for each in OPTIONS]
+    flags = {each.name: each.flag for each in OPTIONS if each.typed}
+    for key in written:
+        if key in flags:
+            hint = f"; it is for the command line only, as {flags[key]}"
+            draft.complain("unknown-setting", (key,), name=key, hint=hint)
+        elif key not in names:
+            draft.complain("unknown-setting", (key,), name=key, hint=nearest(key, names))
 
 
 def has_table(file: Path) -> bool:
@@ -116,8 +118,11 @@ def has_table(file: Path) -> bool:
     return f"[{'.'.join(TABLE)}".encode() in file.read_bytes()
 
 
-def _read_pyproject(file: Path, problems: list[Problem]) -> tuple[Mapping[str, object], Draft]:
-    """Return our table of a pyproject.toml, empty where it has none, and the draft that it is read from."""
+def read_table(file: Path, shown: str, problems: list[Problem]) -> tuple[Mapping[str, object] | None, Draft]:
+    """Return our table of a pyproject.toml, None where it has none, and the draft that it is read from.
+
+    ``shown`` is how reports name the file.
+    """
 
     def draft(locate: Callable[[KeyPath], Origin]) -> Draft:
         return Draft(".".join(TABLE), joiner="-", locate=locate, problems=problems)
@@ -125,7 +130,7 @@ def _read_pyproject(file: Path, problems: list[Problem]) -> tuple[Mapping[str, o
     raw = file.read_bytes() if file.is_file() else b""
     # Most projects that do not use us are told so here, without a TOML reader.
     if TABLE[-1].encode() not in raw:
-        return {}, draft(lambda path: _DEFAULT)
+        return None, draft(lambda path: _DEFAULT)
     import tomli
 
     from pytest_flopguard.budgets.toml_lines import TomlLines
@@ -134,18 +139,18 @@ def _read_pyproject(file: Path, problems: list[Problem]) -> tuple[Mapping[str, o
         text = raw.decode("utf-8")
         inside: Any = tomli.loads(text)
     except ValueError as error:
-        wrong = Origin(path=PYPROJECT, line=error_line(error, raw))
+        wrong = Origin(path=shown, line=error_line(error, raw))
         draft(lambda path: wrong).complain("bad-toml", (), reason=error)
-        return {}, draft(lambda path: _DEFAULT)
+        return None, draft(lambda path: _DEFAULT)
     lines = TomlLines(text, tomli.loads)
 
     def locate(path: KeyPath) -> Origin:
         found = lines.find((*TABLE, *path))
-        return Origin(path=PYPROJECT, line=found.line, text=found.text) if found else _DEFAULT
+        return Origin(path=shown, line=found.line, text=found.text) if found else _DEFAULT
 
     for key in TABLE:
-        inside = inside.get(key, {}) if isinstance(inside, Mapping) else {}
-    if not isinstance(inside, Mapping):
+        inside = inside.get(key) if isinstance(inside, Mapping) else None
+    if inside is not None and not isinstance(inside, Mapping):
         draft(locate).complain_value((), inside, "a table")
         inside = {}
     return inside, draft(locate)
@@ -165,21 +170,27 @@ def _read_values(
     """Read every option that stands on its own; what the command line hides must be right all the same."""
     values: dict[str, Any] = {}
     for option in OPTIONS:
-        if option.parse is None:
-            continue
-        values[option.attribute] = option.parse(option, option.default)
-        for table, place, name in ((written, draft, option.name), (given, typed, option.flag)):
-            if option.name in table:
-                value = table[option.name]
-                try:
-                    values[option.attribute] = option.parse(option, value)
-                except BadValueError as hint:
-                    path, expected = (option.name,), option.values
-                    place.complain("bad-value", path, name=name, value=value, expected=expected, hint=hint)
+        if option.parse is not None:
+            values[option.attribute] = option.parse(option, option.default)
+            for table, place, name in ((written, draft, option.name), (given, typed, option.flag)):
+                if option.name in table:
+                    read = read_value(option, table[option.name], place, name)
+                    values[option.attribute] = values[option.attribute] if read is None else read
     return values
 
 
-def _read_budgets(written: Mapping[str, object], draft: Draft) -> dict[str, Any]:
+def read_value(option: Option, value: object, draft: Draft, name: str) -> object:
+    """Read the value of an option that stands on its own; None, with a problem, where it takes no such value."""
+    if option.parse is None:
+        return None
+    try:
+        return option.parse(option, value)
+    except BadValueError as hint:
+        draft.complain("bad-value", (option.name,), name=name, value=value, expected=option.values, hint=hint)
+        return None
+
+
+def read_limits(written: Mapping[str, object], draft: Draft) -> dict[str, Any]:
     """Read the budgets, and the tolerance that holds where they say nothing of it."""
     values: dict[str, Any] = {"tolerance": {}, "budgets": ()}
     if not any(key in written for key in ("tolerance", "budgets", "default-budget")):

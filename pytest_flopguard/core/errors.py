@@ -34,6 +34,7 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "bad-value": "{name} = {value!r}: expected {expected}{hint}",
         "bad-amount": "{name} = {value!r}: {reason}",
         "bad-marker": "flop_budget takes keyword arguments only, got {value!r}",
+        "run-wide-setting": "{name} = {value!r}: one run has one {name}, and this one has {other!r} ({from_}); {ways}",
         "unmatched-budget": "the budget {name!r} matches no test{hint}",
         "stale-baseline": "the baseline of {name!r} is for no test{hint}",
         "bad-update": "{option}: {reason}",

@@ -14,7 +14,7 @@ from filelock import FileLock
 from pytest_flopguard.budgets import baseline_update
 from pytest_flopguard.budgets.baseline_update import check_update, update_module
 from pytest_flopguard.budgets.baselines import Baselines, blocks_of, by_module
-from pytest_flopguard.budgets.settings import load_settings, other_settings
+from pytest_flopguard.budgets.settings import load_settings
 from pytest_flopguard.budgets.starting_block import add_block, block
 from pytest_flopguard.core.baseline_verdict import Terms, Update
 from pytest_flopguard.core.errors import UsageError
@@ -248,14 +248,6 @@ def test_what_nobody_may_ask_for(
     texts = [each.text for each in caught.value.problems]
     assert len(texts) == len(told)
     assert all(text.startswith(start) for text, start in zip(texts, told, strict=True))
-
-
-def test_settings_of_projects_inside_are_found(tmp_path: Path) -> None:
-    for name, text in (("a", "[tool.flopguard]\n"), ("b", "[tool.other]\n"), ("", "[tool.flopguard]\n")):
-        (tmp_path / name / "tests").mkdir(parents=True, exist_ok=True)
-        (tmp_path / name / "pyproject.toml").write_text(text)
-    nodeids = ["a/tests/test_a.py::test_x", "b/tests/test_b.py::test_x", "tests/test_c.py::test_x"]
-    assert other_settings(tmp_path, nodeids) == ["a/pyproject.toml"]
 
 
 def test_a_block_is_added_once_and_read_as_it_stands(tmp_path: Path) -> None:

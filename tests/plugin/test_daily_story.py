@@ -159,11 +159,11 @@ def _no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI", raising=False)
 
 
-def write(folder: Path, model: str = MODEL) -> None:
+def write(folder: Path, model: str = MODEL, module: str = "model") -> None:
     (folder / "tests").mkdir(parents=True, exist_ok=True)
     (folder / "pyproject.toml").write_text(PYPROJECT)
-    (folder / "tests" / "test_gpt.py").write_text(TESTS)
-    (folder / "model.py").write_text(model)
+    (folder / "tests" / "test_gpt.py").write_text(TESTS.replace("import model\n", f"import {module} as model\n"))
+    (folder / f"{module}.py").write_text(model)
 
 
 def change(model: str, name: str) -> str:
@@ -238,25 +238,50 @@ def test_two_workers_catch_and_accept_them_all(pytester: pytest.Pytester) -> Non
     run().assert_outcomes(passed=4)
 
 
-def test_two_projects_in_one_repository_keep_their_own(
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "-n 2"])
+def test_the_story_in_a_repository_with_two_projects(
+    pytester: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
+) -> None:
+    """Both projects have a pyproject.toml; runs start in a project and in the folder around them, and say the same."""
+    if workers:
+        run = lambda *flags: pytester.runpytest_subprocess(*workers, *flags)  # noqa: E731
+    for name in ("a", "b"):
+        write(pytester.path / name, module=f"model_{name}")
+        monkeypatch.chdir(pytester.path / name)
+        run("--flop-update=new").assert_outcomes(passed=4)
+    monkeypatch.chdir(pytester.path)
+    (pytester.path / "pyproject.toml").write_text(PYPROJECT.replace('["."]', '["a", "b"]'))
+    run().assert_outcomes(passed=8)
+    model = MODEL
+    for name in REGRESSIONS:
+        model = change(model, name)
+    write(pytester.path / "b", model, module="model_b")
+    before = (pytester.path / "a" / "tests" / "__flopguard__" / "test_gpt.toml").read_bytes()
+    for folder, passed in (("b", 0), ("", 4)):
+        monkeypatch.chdir(pytester.path / folder)
+        caught = run()
+        caught.assert_outcomes(passed=passed, failed=4)
+        for _, test, lines in REGRESSIONS.values():
+            section(caught, test).fnmatch_lines(lines)
+    # Accepted from the root, of the one project only; green from there and from inside.
+    accepted = run("--flop-update=changed", "--flop-reason=all of it")
+    accepted.assert_outcomes(passed=8)
+    accepted.stdout.fnmatch_lines(["b/tests/__flopguard__/test_gpt.toml", "*changed*test_mask"])
+    assert (pytester.path / "a" / "tests" / "__flopguard__" / "test_gpt.toml").read_bytes() == before
+    for folder, passed in (("", 8), ("a", 4), ("b", 4)):
+        monkeypatch.chdir(pytester.path / folder)
+        run().assert_outcomes(passed=passed)
+
+
+def test_budgets_of_two_projects_hold_from_outside_of_both(
     pytester: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b"):
-        write(pytester.path / name)
-        monkeypatch.chdir(pytester.path / name)
-        run("--flop-update=new").assert_outcomes(passed=4)
-    write(pytester.path / "b", change(MODEL, "lost GQA"))
-    for name, outcomes in (("a", {"passed": 4}), ("b", {"passed": 3, "failed": 1})):
-        monkeypatch.chdir(pytester.path / name)
-        result = run()
-        result.assert_outcomes(**outcomes)
-    section(result, "test_heads").fnmatch_lines(REGRESSIONS["lost GQA"][2])
-    before = (pytester.path / "a" / "tests" / "__flopguard__" / "test_gpt.toml").read_bytes()
-    run("--flop-update=changed", "--flop-reason=x").assert_outcomes(passed=4)
-    assert (pytester.path / "a" / "tests" / "__flopguard__" / "test_gpt.toml").read_bytes() == before
-    # From outside of both, settings of neither hold, which is said; the baselines are found all the same.
+        write(pytester.path / name, module=f"model_{name}")
     monkeypatch.chdir(pytester.path)
-    (pytester.path / "pyproject.toml").write_text(PYPROJECT.replace('["."]', '["a"]'))
-    outside = run("a/tests", "b/tests", "-k", "test_depth")
-    outside.assert_outcomes(passed=2, deselected=6, warnings=2)
-    outside.stdout.fnmatch_lines(["*FlopguardWarning: a/pyproject.toml has settings that this run does not read*"])
+    (pytester.path / "pyproject.toml").write_text(PYPROJECT.replace('["."]', '["a", "b"]'))
+    with (pytester.path / "b" / "pyproject.toml").open("a") as file:
+        file.write('[tool.flopguard.budgets."tests/test_gpt.py::test_depth"]\nparameters = 1\n')
+    result = run("-k", "test_depth")
+    result.assert_outcomes(passed=1, failed=1, deselected=6)
+    section(result, "test_depth").fnmatch_lines(["parameters: * over the limit of 1 by *", "*b/pyproject.toml:9*"])
