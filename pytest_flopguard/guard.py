@@ -32,6 +32,7 @@ from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.core.whole_file import write_whole
 from pytest_flopguard.fixture import FIXTURE, MARKER, FlopGuard, asks_for_guard
 from pytest_flopguard.reporters.formats import Reporter, reporter_for
+from pytest_flopguard.reporters.junit_properties import PREFIX, properties
 
 if TYPE_CHECKING:
     from pytest_flopguard.formulas.registry import Registry
@@ -167,6 +168,9 @@ class Guard:
         finally:
             records = self._judge(item, region, completed)
             item.stash[_RECORDS] = [record_to_json(each) for each in records]
+            # Here, and not on the report: a JUnit file takes them from what the item has before its report is made.
+            others = [each for each in item.user_properties if not each[0].startswith(PREFIX)]
+            item.user_properties[:] = [*others, *properties(records)]
         self._raise_or_warn(records)
         return result
 

@@ -1,0 +1,62 @@
+"""What a test measured as name and text, for the ``<properties>`` of a JUnit file and whatever else reads them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from pytest_flopguard.core.baseline import by_device
+from pytest_flopguard.core.measurement import PHASES, FlopTally
+from pytest_flopguard.core.record import Record
+
+PREFIX = "flopguard"
+
+
+def properties(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Return the properties of one test, the whole of it as ``flopguard.flops``, a region as ``flopguard[step].flops``.
+
+    Numbers are exact; where an unknown op hides one, there is ``flops_at_least`` in its place. A second region of a
+    name is ``flopguard[step #2]``.
+    """
+    found: list[tuple[str, str]] = []
+    seen: Counter[str] = Counter()
+    for record in records:
+        label = record.measurement.label
+        seen[label] += 1
+        number = f" #{seen[label]}" if seen[label] > 1 else ""
+        prefix = f"{PREFIX}[{_printable(label)}{number}]" if label or number else PREFIX
+        found += [(f"{prefix}.{name}", text) for name, text in _properties(record)]
+    return found
+
+
+def _properties(record: Record) -> Iterator[tuple[str, str]]:
+    yield "outcome", record.outcome
+    codes = dict.fromkeys(each.code for each in record.findings if each.status != "met")
+    if codes:
+        yield "codes", " ".join(codes)
+    if not record.complete:
+        yield "complete", "false"
+    measured = record.measurement
+    if measured.flops is not None:
+        yield from _flops(measured.flops)
+    for device, peak in by_device(measured.memory).items():
+        yield f"peak_memory[{device}]", str(peak.peak_bytes)
+        yield f"memory_growth[{device}]", str(peak.growth_bytes)
+    if measured.parameters is not None:
+        yield "parameters", str(measured.parameters.count)
+        yield "parameter_bytes", str(measured.parameters.bytes)
+
+
+def _flops(tally: FlopTally) -> Iterator[tuple[str, str]]:
+    least = "" if tally.total is not None else "_at_least"
+    yield f"flops{least}", str(tally.at_least)
+    for phase in PHASES:
+        least = "" if tally.in_phase(phase) is not None else "_at_least"
+        yield f"{phase}_flops{least}", str(tally.at_least_in(phase))
+    if tally.unknown_ops:
+        yield "unknown_ops", " ".join(dict.fromkeys(each.op for each in tally.unknown_ops))
+
+
+def _printable(label: str) -> str:
+    """Return a label that any XML file can hold: a name there is not escaped as a value is."""
+    return "".join(letter if letter.isprintable() else "?" for letter in label)
