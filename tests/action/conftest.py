@@ -1,0 +1,110 @@
+"""What tests of the action share: a runner, the tree as GitHub hands it out, a project, and a small GitHub.
+
+act runs the steps on this machine, so every run gets a home, a cache and a Python that are thrown away.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+STUBS = Path(__file__).parent / "stubs"
+
+# Test folders are no packages; this makes the modules beside the tests known, and nothing else.
+_ACTION = ModuleType("action")
+_ACTION.__path__ = [str(Path(__file__).parent)]
+sys.modules.setdefault("action", _ACTION)
+
+from action.act import Act  # noqa: E402
+from action.github_server import GitHubServer, running  # noqa: E402
+from action.project import REPOSITORY, USES, Project, git  # noqa: E402
+from action.workflow_text import pins  # noqa: E402
+
+
+@pytest.fixture
+def github() -> Iterator[GitHubServer]:
+    """A GitHub of this test."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree as ``uses: owner/repo@ref`` gets it: files of the repository, and no .git."""
+    folder = tmp_path_factory.mktemp("exported")
+    # New files count too, so that the tests hold what will be committed.
+    listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, listed):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a Python for the jobs, into which the action installs what it wants.
+
+    It sees the packages of the tests' own Python: torch in each new environment would be gigabytes and minutes.
+    Installing there neither fetches nor changes anything of ours.
+    """
+    folder = tmp_path_factory.mktemp("python")
+    venv.create(folder, symlinks=True, with_pip=False)
+    own = sysconfig.get_path("purelib", vars={"base": str(folder)})
+    seen = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+    # Its lines become search paths, and files like it in those are not read: our editable install is not seen.
+    Path(own, "tests.pth").write_text("\n".join(seen) + "\n", encoding="utf-8")
+    return folder / "bin"
+
+
+def act_program() -> Path:
+    """Return act; skips where it is missing, and fails where FLOPGUARD_REQUIRE_ACT is set."""
+    found = shutil.which("act", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
+    if found is not None:
+        return Path(found)
+    reason = "act is not installed: python -m pip install --require-hashes -r tests/action/requirements.txt"
+    if os.environ.get("FLOPGUARD_REQUIRE_ACT"):
+        pytest.fail(f"{reason} (FLOPGUARD_REQUIRE_ACT is set, so this is no reason to skip)", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def act(tmp_path: Path, exported: Path, scripts: Path, github: GitHubServer) -> Act:
+    """A runner of this test that talks to this test's GitHub."""
+    stubs = {f"{name}@{sha}": STUBS / name.replace("/", "-") for name, sha in pins(exported)}
+    (tmp_path / "artifacts").mkdir()
+    return Act(
+        program=act_program(),
+        scripts=scripts,
+        folder=tmp_path / "act",
+        actions={USES: exported, **stubs},
+        environment={
+            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_API_URL": github.url,
+            "GITHUB_GRAPHQL_URL": f"{github.url}/graphql",
+            "STUB_ARTIFACTS": str(tmp_path / "artifacts"),
+            # All that is asked for is there already. Without these pip would fetch what builds the plugin, each time;
+            # for pip, 0 here means that there is no isolation.
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_BUILD_ISOLATION": "0",
+        },
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """An empty repository."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    subprocess.run(["git", "init", "--quiet", "--initial-branch=main", str(folder)], check=True)
+    return Project(folder=folder)
