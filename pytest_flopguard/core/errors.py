@@ -55,6 +55,10 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "report-not-written": "the report was not written: {reason}",
         "missing-extra": "{what} needs {package}, which is not installed: {install}",
         "unknown-format": "no reporter writes {suffix!r} files ({path}){hint}",
+        # In a job of GitHub Actions.
+        "no-comment": "no comment was written: {reason}",
+        "no-base": "nothing to compare with: {reason}",
+        "no-report": "pytest ended with {code} and left no report: {reason}",
     }
 )
 
