@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_flopguard.budgets.baseline_file import FOLDER, BaselineFile, module_of, parse_baselines, read_baselines
-from pytest_flopguard.budgets.baselines import blocks_of
-from pytest_flopguard.core.baseline import Baseline, baseline_of
-from pytest_flopguard.core.comparison import Place, compare
+from pytest_flopguard.cli import sides
+from pytest_flopguard.core.comparison import compare
 from pytest_flopguard.core.errors import UsageError, problem
-from pytest_flopguard.core.record import Record
 from pytest_flopguard.reporters import comparison, json_file
 
 if TYPE_CHECKING:
@@ -44,54 +39,14 @@ def run(options: argparse.Namespace) -> int:
     return int(options.fail and any(each.fails for each in found))
 
 
-def _side(given: str) -> dict[Place, Baseline]:
+def _side(given: str) -> sides.Side:
     path = Path(given)
     if path.is_dir():
-        files = (read_baselines(each, each.as_posix()) for each in sorted(path.rglob(f"{FOLDER}/*.toml")))
-        return dict(_entries(files, path))
+        return sides.of_folder(path)
     if path.is_file():
-        return _report(path)
-    commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{given}^{{commit}}").decode().strip()
+        return sides.of_report(json_file.load(path))
+    commit = sides.commit_of(given, Path())
     if not commit:
         told = "it is no file, no folder, and no revision of git here"
         raise UsageError([problem("bad-comparison", "command line", side=given, reason=told)])
-    return dict(_entries(_revision(commit), Path()))
-
-
-def _report(path: Path) -> dict[Place, Baseline]:
-    saved = json_file.load(path)
-    torch = str(saved.environment.get("torch", ""))
-    tests: dict[str, list[Record]] = {}
-    for record in saved.records:
-        tests.setdefault(record.nodeid, []).append(record)
-    found: dict[Place, Baseline] = {}
-    for nodeid, records in tests.items():
-        # A test that failed on the way did a part of its work: that is no number to compare.
-        for (_, region), record in zip(blocks_of(records), records, strict=True):
-            if record.complete:
-                found[nodeid, region] = baseline_of(record.measurement, torch)
-    return found
-
-
-def _revision(commit: str) -> Iterator[BaselineFile]:
-    """Yield the baseline files of a commit, below the folder that this was started in."""
-    listed = _git("ls-tree", "-r", "-z", "--name-only", commit).decode()
-    for name in listed.split("\0"):
-        path = Path(name)
-        if path.parent.name == FOLDER and path.suffix == ".toml":
-            yield parse_baselines(_git("show", f"{commit}:./{name}"), path, f"{commit[:12]}:{name}")
-
-
-def _entries(files: Iterator[BaselineFile], root: Path) -> Iterator[tuple[Place, Baseline]]:
-    for file in files:
-        module = module_of(file.path.relative_to(root))
-        for (test, region), baseline in file.entries.items():
-            yield (f"{module}::{test}", region), baseline
-
-
-def _git(*arguments: str) -> bytes:
-    """Return what git prints, nothing where it fails or is not there."""
-    try:
-        return subprocess.run(["git", *arguments], check=False, capture_output=True).stdout
-    except OSError:
-        return b""
+    return sides.of_revision(commit, Path())

@@ -1,0 +1,28 @@
+"""Runs as the one comment on a pull request that is found again by its first line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pytest_flopguard.reporters.github_body import body, headline
+from pytest_flopguard.reporters.github_entries import Leg
+
+ID = re.compile(r"[A-Za-z0-9._/-]{1,64}")
+DEFAULT_ID = "default"
+# GitHub takes 65,536 characters; bytes are never fewer.
+MOST_BYTES = 65_000
+
+
+def marker(name: str) -> str:
+    """Return the first line of the comment with an id; ValueError for what is no id."""
+    if not ID.fullmatch(name):
+        raise ValueError(f"{name!r} is no id of a comment")
+    return f"<!-- flopguard:{name} -->"
+
+
+def render(legs: Sequence[Leg], name: str, *, link: str = "") -> str:
+    """Render runs as the comment with an id; ``link`` is where the job ran."""
+    first = marker(name)
+    title = headline(legs) + ("" if name == DEFAULT_ID else f" (`{name}`)")
+    return f"{first}\n{body(legs, most=MOST_BYTES - len(first) - 1, title=title, link=link)}"
