@@ -8,51 +8,73 @@ not a tensor's. Storages that existed before the watch are found when they are f
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.constant_tensors import tensors
 from pytest_flopguard.backends.data_holders import PLAIN, holders
-from pytest_flopguard.backends.module_tree import own_buffers, own_parameters, parts
 from pytest_flopguard.backends.op_watch import OpWatch
+from pytest_flopguard.backends.storage_roles import GRADIENTS, RESTING, Role, StorageRoles
+from pytest_flopguard.backends.timeline import Timeline
 from pytest_flopguard.core.measurement import CATEGORIES, MemoryPeak
+from pytest_flopguard.core.owners import merged, summed
 
-_running_node: Callable[[], Any] = torch._C._current_autograd_node  # None outside backward, which its stub denies
 _LIFT = torch.ops.aten.lift_fresh.default  # torch.tensor([...]) makes its storage out of sight and shows it here
-_GRADIENTS = {torch.ops.aten.detach.default, torch.ops.aten.clone.default}  # how AccumulateGrad takes a gradient
 _BEFORE = -1
+_FLAT = Timeline(0, 0)
 
 
 class _Live(weakref.ref["torch.UntypedStorage"]):
     """A weak reference to a storage, with what is known of it. Times are clock ticks; no death yet is None."""
 
-    __slots__ = ("born", "category", "device", "died", "key", "size")
+    __slots__ = ("born", "device", "died", "key", "role", "size")
     born: int
-    category: str
     device: str
     died: int | None
     key: int
+    role: Role
     size: int
 
-    def fill(self, key: int, size: int, device: str, category: str, born: int) -> None:
+    def fill(self, key: int, size: int, device: str, role: Role, born: int) -> None:
         """Set what is known of a storage that lives."""
-        self.key, self.size, self.device, self.category = key, size, device, category
+        self.key, self.size, self.device, self.role = key, size, device, role
         self.born, self.died = born, None
 
 
 class _Scope:
-    """A region: bytes at its start, its peak, and the tick of its peak, by device."""
+    """A region: bytes at its start, its peak, the tick of its peak, and its growth over time, by device."""
 
     def __init__(self, start: dict[str, int], tick: int) -> None:
         self.start = dict(start)
         self.peak = dict(start)
         self.peak_tick = dict.fromkeys(start, tick)
         self.began = tick
+        self.timelines: dict[str, Timeline] = {}
+
+    def found(self, device: str, size: int) -> None:
+        """Take in bytes that were there before the region."""
+        self.start[device] = self.start.get(device, 0) + size
+        self.peak[device] = self.peak.get(device, 0) + size
+
+    def changed(self, device: str, now: int, tick: int) -> None:
+        """Take in the bytes of a device from a tick on."""
+        if now > self.peak.get(device, -1):
+            self.peak[device] = now
+            self.peak_tick[device] = tick
+        timeline = self.timelines.get(device)
+        if timeline is None:
+            timeline = self.timelines[device] = Timeline(0, 0)
+        # What was there before may show later: the growth stays as it is then, and the start moves.
+        timeline.add(tick - self.began, now - self.start.get(device, 0))
+
+    def timeline(self, device: str) -> tuple[tuple[int, int], ...]:
+        """Return the bytes of a device over time."""
+        return self.timelines.get(device, _FLAT).points(self.start.get(device, 0))
 
     def holds(self, live: _Live) -> bool:
         """Whether the storage was alive at this region's peak on its device."""
@@ -69,6 +91,7 @@ class LiveStorage:
         self._watch = watch
         self._entered_watch = False
         self._passes: dict[Any, bool] = {}  # ops that need no look
+        self._roles = StorageRoles(watch.modules, self._mark, self._role_of)
         self._clear()
 
     def _clear(self) -> None:
@@ -77,6 +100,8 @@ class LiveStorage:
         self._current: dict[str, int] = {}
         self._scopes: list[_Scope] = []
         self._tick = 0
+        self._growing = False
+        self._late: list[_Live] = []  # died while the scopes were told of another storage
         self._opaque: set[str] = set()
 
     def __enter__(self) -> LiveStorage:
@@ -85,17 +110,19 @@ class LiveStorage:
         if self._entered_watch:  # another engine counts the FLOPs
             self._watch.__enter__()
         self._watch.storages = self
-        self._watch.modules.on_root.append(self._mark_module)
-        self._watch.modules.on_step.append(self._mark_optimizer)
+        self._roles.__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._watch.storages = None
-        self._watch.modules.on_root.remove(self._mark_module)
-        self._watch.modules.on_step.remove(self._mark_optimizer)
+        self._roles.__exit__(*exc)
         if self._entered_watch:
             self._watch.__exit__(*exc)
         self._clear()
+
+    def record_sites(self, root: Path | None) -> None:
+        """From now on tell the line of code that made a storage, paths as seen from a folder; None stops it."""
+        self._roles.record_sites(root)
 
     def begin(self) -> _Scope:
         """Open a region at the bytes that live now."""
@@ -110,8 +137,7 @@ class LiveStorage:
             return self._end(scope)
 
     def _end(self, scope: _Scope) -> tuple[MemoryPeak, ...] | Unavailable:
-        for module in self._watch.modules.roots():
-            self._mark_module(module)
+        self._roles.mark_roots()
         self._scopes.remove(scope)
         if self._opaque:
             kinds = ", ".join(sorted(self._opaque))
@@ -122,10 +148,8 @@ class LiveStorage:
         for device in sorted(scope.peak, key=lambda name: (-scope.peak[name], name)):
             if not scope.peak[device] or device == "cuda":  # the CUDA allocator tells its own figures
                 continue
-            by_category = dict.fromkeys(CATEGORIES, 0)
-            for each in held:
-                if each.device == device:
-                    by_category[each.category] += each.size
+            owners = merged(each.role.owner(each.size) for each in held if each.device == device and each.size)
+            by_category = dict.fromkeys(CATEGORIES, 0) | summed(owners, lambda owner: owner.category)
             peaks.append(
                 MemoryPeak(
                     device=device,
@@ -133,6 +157,8 @@ class LiveStorage:
                     start_bytes=scope.start.get(device, 0),
                     peak_bytes=scope.peak[device],
                     by_category=by_category,
+                    owners=owners,
+                    timeline=scope.timeline(device),
                 )
             )
         return tuple(peaks)
@@ -140,12 +166,12 @@ class LiveStorage:
     def saw(self, makes_storage: bool, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Follow one op call that has just returned."""
         if func is _LIFT:
-            self._birth(out, "inputs")
+            self._birth(out, self._roles.lifted(func))
             return
         passes = self._passes.get(func)
         if passes is None:
             # A view makes no storage and reads none: what it looks at is found when it is used.
-            passes = self._passes[func] = getattr(func, "is_view", False) and func not in _GRADIENTS
+            passes = self._passes[func] = getattr(func, "is_view", False) and func not in GRADIENTS
         if passes:
             return
         had_tensor = False
@@ -158,27 +184,14 @@ class LiveStorage:
                     had_tensor = True
                     self._find(tensor)
         if makes_storage:
-            category = self._category(had_tensor)
+            role = self._roles.made(func, had_tensor)
             if isinstance(out, torch.Tensor):
-                self._birth(out, category)
+                self._birth(out, role)
             else:
                 for tensor in tensors((out,)):
-                    self._birth(tensor, category)
-        if func in _GRADIENTS and isinstance(out, torch.Tensor):
-            node = _running_node()
-            if node is not None and node.name() == "torch::autograd::AccumulateGrad":
-                self._mark(out, "gradients")
-
-    def _category(self, had_tensor: bool) -> str:
-        if _running_node() is not None:
-            # With grad mode on in backward it is forward work again, whose results are kept for backward.
-            return "activations" if torch.is_grad_enabled() else "temporaries"
-        modules = self._watch.modules
-        if modules.running:
-            return "activations"
-        if modules.stepping:
-            return "temporaries"
-        return "activations" if had_tensor else "inputs"
+                    self._birth(tensor, role)
+        if func in GRADIENTS:
+            self._roles.look_for_gradient(func, out)
 
     def _storages(self, tensor: torch.Tensor) -> Sequence[tuple[torch.Tensor, torch.UntypedStorage]]:
         """Return what holds a tensor's data, most often itself; remembered is a tensor that cannot be followed."""
@@ -203,45 +216,53 @@ class LiveStorage:
     def _entry(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> _Live:
         live = self._live.get(storage._cdata)
         if live is None:
-            live = self._follow(tensor, storage, "inputs", _BEFORE)
+            live = self._follow(tensor, storage, RESTING, _BEFORE)
             self._current[live.device] = self._current.get(live.device, 0) + live.size
             for scope in self._scopes:
-                scope.start[live.device] = scope.start.get(live.device, 0) + live.size
-                scope.peak[live.device] = scope.peak.get(live.device, 0) + live.size
+                scope.found(live.device, live.size)
         elif live.size != storage.nbytes():
             self._resize(live, storage)
         return live
 
-    def _birth(self, tensor: torch.Tensor, category: str) -> None:
+    def _birth(self, tensor: torch.Tensor, role: Role) -> None:
         for each, storage in self._storages(tensor):
             if storage._cdata not in self._live:
                 self._tick += 1
-                live = self._follow(each, storage, category, self._tick)
+                live = self._follow(each, storage, role, self._tick)
                 self._grow(live.device, live.size)
 
-    def _follow(self, tensor: torch.Tensor, storage: torch.UntypedStorage, category: str, born: int) -> _Live:
+    def _follow(self, tensor: torch.Tensor, storage: torch.UntypedStorage, role: Role, born: int) -> _Live:
         device = f"fake:{tensor.device.type}" if isinstance(tensor, FakeTensor) else tensor.device.type
         live = _Live(storage, self._died)
-        live.fill(storage._cdata, storage.nbytes(), device, category, born)
+        live.fill(storage._cdata, storage.nbytes(), device, role, born)
         self._live[live.key] = live
         return live
 
     def _grow(self, device: str, size: int) -> None:
-        now = self._current[device] = self._current.get(device, 0) + size
+        self._current[device] = self._current.get(device, 0) + size
+        # Python may collect garbage at any call: what dies then must wait until every scope has the same number.
+        self._growing = True
         for scope in self._scopes:
-            if now > scope.peak.get(device, -1):
-                scope.peak[device] = now
-                scope.peak_tick[device] = self._tick
+            scope.changed(device, self._current[device], self._tick)
+        self._growing = False
+        while self._late:
+            self._let_go(self._late.pop(0))
 
     def _died(self, live: weakref.ref[Any]) -> None:
         assert isinstance(live, _Live)
         with self._watch.lock:  # a storage dies in any thread
-            if self._live.get(live.key) is not live:
-                return  # the watch that followed it is over
-            del self._live[live.key]
-            self._tick += 1
-            self._current[live.device] -= live.size
-            self._bury(live)
+            if self._growing:
+                self._late.append(live)
+            else:
+                self._let_go(live)
+
+    def _let_go(self, live: _Live) -> None:
+        if self._live.get(live.key) is not live:
+            return  # the watch that followed it is over
+        del self._live[live.key]
+        self._tick += 1
+        self._bury(live)
+        self._grow(live.device, -live.size)
 
     def _bury(self, live: _Live) -> None:
         live.died = self._tick
@@ -257,28 +278,18 @@ class LiveStorage:
         """Follow a storage that has another size than when it was last used: the old size died, the new one is born."""
         self._tick += 1
         before = _Live(storage)
-        before.fill(live.key, live.size, live.device, live.category, live.born)
+        before.fill(live.key, live.size, live.device, live.role, live.born)
         self._bury(before)
-        live.fill(live.key, storage.nbytes(), live.device, live.category, self._tick)
+        live.fill(live.key, storage.nbytes(), live.device, live.role, self._tick)
         self._grow(live.device, live.size - before.size)
 
-    def _mark(self, tensor: torch.Tensor, category: str) -> None:
+    def _mark(self, tensor: torch.Tensor, category: str, module: str | None) -> None:
         for each, storage in self._storages(tensor):
-            self._entry(each, storage).category = category
+            live = self._entry(each, storage)
+            live.role = live.role.as_category(category, module)
 
-    def _mark_module(self, module: nn.Module) -> None:
-        for _, part in parts(module):
-            for buffer in own_buffers(part):
-                self._mark(buffer, "other")
-            for parameter in own_parameters(part):
-                self._mark(parameter, "parameters")
-                if parameter.grad is not None:
-                    self._mark(parameter.grad, "gradients")
-
-    def _mark_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._mark(parameter.grad, "gradients")
-                for value in tensors(optimizer.state.get(parameter, {}).values()):
-                    self._mark(value, "optimizer_state")
+    def _role_of(self, tensor: torch.Tensor) -> Role | None:
+        for _, storage in self._storages(tensor):
+            live = self._live.get(storage._cdata)
+            return None if live is None else live.role
+        return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from threading import get_ident, local
 from types import FrameType
@@ -189,6 +189,10 @@ class ModuleTracker:
     def roots(self) -> Iterator[nn.Module]:
         """Outermost modules that have run and still live."""
         yield from list(self._roots.keys())
+
+    def paths(self, root: nn.Module) -> Mapping[int, str]:
+        """Return the paths of the parts of an outermost module, by their ``id``."""
+        return self._roots[root].paths
 
     def workload(self, mark: ModulesMark) -> Workload:
         """Return what the outermost modules were called with since the mark."""
