@@ -58,7 +58,7 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         # In a job of GitHub Actions.
         "no-comment": "no comment was written: {reason}",
         "no-base": "nothing to compare with: {reason}",
-        "no-report": "pytest ended with {code} and left no report: {reason}",
+        "no-report": "pytest ended with {status} and left no report: {reason}",
     }
 )
 
