@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pytest_flopguard.backends.base import (
@@ -12,6 +13,7 @@ from pytest_flopguard.backends.base import (
     CostModel,
     ModelNoter,
     ModelTracer,
+    SiteRecorder,
     Unavailable,
     WorkloadNoter,
 )
@@ -27,6 +29,7 @@ from pytest_flopguard.core.workload import Workload
 from pytest_flopguard.formulas.expected import Stated, derived, stated
 
 Opinion = FlopTally | Unavailable
+_OF_MEMORY = ("peak_memory", "memory_growth")
 
 
 class Region:
@@ -157,6 +160,8 @@ class Session:
             if not self._depth:
                 self._enter_backends(stack)
             stack.enter_context(self._nested())
+            if self._settings.why or any(each.quantity in _OF_MEMORY for each in expectations):
+                self._record_sites(self._settings.rootdir)
             memories = [(memory, memory.begin()) for memory in self._selection.memories]
             flops = self._selection.flops
             mark = None if flops is None else flops.begin()
@@ -266,6 +271,14 @@ class Session:
             stack.enter_context(self._selection.flops)
         for memory in self._selection.memories:
             stack.enter_context(memory)
+        self._record_sites(None)
+
+    def _record_sites(self, root: Path | None) -> None:
+        # It takes a walk up the stack for each block, so only where a reader will ask.
+        for memory in self._selection.memories:
+            watched: object = memory
+            if isinstance(watched, SiteRecorder):
+                watched.record_sites(root)
 
     @contextmanager
     def _nested(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pytest_flopguard.core.measurement import Attention, Cost, FlopTally, Kind, MemoryPeak, OpCall, ParameterCount
@@ -102,6 +103,14 @@ class MemoryBackend(Protocol):
 
     def end(self, mark: Any) -> tuple[MemoryPeak, ...] | Unavailable:
         """Close the region of a mark and return the peaks of the devices that it used."""
+
+
+@runtime_checkable
+class SiteRecorder(Protocol):
+    """A MemoryBackend that can also tell which line of Python asked for memory."""
+
+    def record_sites(self, root: Path | None) -> None:
+        """From now on tell lines of code, their paths as seen from a folder; None stops it."""
 
 
 @runtime_checkable
