@@ -11,7 +11,7 @@ from pytest_flopguard.core.units import Unit, format_amount
 from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.reporters.amounts import exact, percent, quantity_name
 from pytest_flopguard.reporters.details import details
-from pytest_flopguard.reporters.finding_text import bound, place, sentence, tightest_first
+from pytest_flopguard.reporters.finding_text import bound, once, place, sentence, tightest_first
 from pytest_flopguard.reporters.formula_table import formula_lines
 from pytest_flopguard.reporters.module_costs import folded, module_costs
 from pytest_flopguard.reporters.unknown_ops import unknown_op_lines
@@ -34,9 +34,9 @@ def render(record: Record, *, verbosity: int) -> str:
     held = [each for each in failing if each.expectation.source == "baseline"]
     seen = record.measurement
     if verbosity < 0:
-        told = "; ".join(f"{_told(record, each)} {place(each)}" for each in _once(failing))
+        told = "; ".join(f"{_told(record, each)} {place(each)}" for each in once(failing))
         return f"{told}; {headline(record)}" if held and record.baseline is not None else told
-    blocks = [list(_head(record, each)) for each in _once(failing)]
+    blocks = [list(_head(record, each)) for each in once(failing)]
     if seen.flops is not None:
         differing = [each.expectation for each in failing if each.code == "formula-differs" and each.expectation.parts]
         blocks.extend(list(formula_lines(each, seen.flops)) for each in differing)
@@ -51,7 +51,7 @@ def render(record: Record, *, verbosity: int) -> str:
     if seen.flops is not None and any(each.code == "unknown-op" for each in failing):
         undecided = [each.expectation.origin for each in failing if each.code == "unknown-op" and _is_budget(each)]
         blocks.append(["Ops without a formula", *unknown_op_lines(seen.flops.unknown_ops, undecided)])
-    ways = [(each, list(ways_out(each, seen))) for each in _once(others)]
+    ways = [(each, list(ways_out(each, seen))) for each in once(others)]
     if held:
         blocks.append(["Ways out", *(f"  {line}" for line in baseline_ways(held, record))])
     for each, lines in ways:
@@ -65,13 +65,6 @@ def render(record: Record, *, verbosity: int) -> str:
 
 def _warns(finding: Finding) -> bool:
     return finding.status != "met" and finding.code != "device-absent"
-
-
-def _once(failing: Iterable[Finding]) -> list[Finding]:
-    """Leave out the rule against unknown ops where a budget tells of them already."""
-    failing = list(failing)
-    told = any(each.code == "unknown-op" and _is_budget(each) for each in failing)
-    return [each for each in failing if not told or _is_budget(each)]
 
 
 def _is_budget(finding: Finding) -> bool:

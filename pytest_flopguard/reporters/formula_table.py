@@ -10,7 +10,7 @@ from pytest_flopguard.core.measurement import FlopTally
 from pytest_flopguard.reporters.module_costs import folded, module_costs
 from pytest_flopguard.reporters.table import Column, Row, lay_out
 
-_COLUMNS = (
+FORMULA_COLUMNS = (
     Column(header="term", right=False),
     Column(header="closed form"),
     Column(header="counted"),
@@ -20,7 +20,13 @@ _COLUMNS = (
 
 
 def formula_lines(expectation: Expectation, tally: FlopTally) -> Iterator[str]:
-    """Yield the table: terms that are done in the same modules share a row; modules of no term stand at its end.
+    """Yield the table of ``formula_rows`` below a line that names it."""
+    yield "Closed form and count, term by term"
+    yield from lay_out(FORMULA_COLUMNS, formula_rows(expectation, tally))
+
+
+def formula_rows(expectation: Expectation, tally: FlopTally) -> list[Row]:
+    """Return the rows: terms that are done in the same modules share one; modules of no term stand at the end.
 
     A form that says nothing of modules has no counted column to fill; its terms are listed beside the modules that
     the failure shows anyway.
@@ -39,8 +45,7 @@ def formula_lines(expectation: Expectation, tally: FlopTally) -> Iterator[str]:
             rows.append(Row(cells=cells))
     total, seen = sum(part.flops for part in expectation.parts), sum(costs.values())
     rows.append(Row(cells=("sum", f"{total:,}", f"{seen:,}", _difference(total, seen), "")))
-    yield "Closed form and count, term by term"
-    yield from lay_out(_COLUMNS, rows)
+    return rows
 
 
 def _row(parts: Sequence[Part], counted: int | None) -> Row:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from textwrap import wrap
 
 from pytest_flopguard.core.record import Record, RunReport
-from pytest_flopguard.core.standing import Standing, standings
+from pytest_flopguard.core.standing import standings
 from pytest_flopguard.reporters.details import details
 from pytest_flopguard.reporters.finding_text import budget_findings, place, sentence, verdict
+from pytest_flopguard.reporters.outcome_words import outcome_word, summary
 from pytest_flopguard.reporters.record_cells import file_and_name
 from pytest_flopguard.reporters.record_table import record_table
 from pytest_flopguard.reporters.table import shorten
@@ -29,11 +30,11 @@ def render(run: RunReport, *, verbosity: int, width: int) -> str:
     width = max(width, MIN_WIDTH)
     run = replace(run, records=_by_file(run.records))
     if verbosity < 0:
-        return "\n".join([*_failing(run), *_unknown_ops(run, sys.maxsize), _summary(run)])
+        return "\n".join([*_failing(run), *_unknown_ops(run, sys.maxsize), summary(run)])
     blocks = [record_table(run.records, width, every_finding=verbosity > 0)] if run.records else []
     if verbosity > 1:
         blocks.extend(list(details(record)) for record in run.records)
-    blocks.append([*_reasons(run, width), *_unknown_ops(run, width), *_notes(run, width), _summary(run)])
+    blocks.append([*_reasons(run, width), *_unknown_ops(run, width), *_notes(run, width), summary(run)])
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
@@ -55,7 +56,7 @@ def _failing(run: RunReport) -> Iterator[str]:
     for record, standing in zip(run.records, standings(run.records), strict=True):
         if standing == "failed":
             yield f"failed {title(record)}: not by a budget"
-        elif _outcome(record, standing) in ("failed", "undecided"):
+        elif outcome_word(record, standing) in ("failed", "undecided"):
             first = budget_findings(record)[0]
             yield f"{verdict(first)} {title(record)}: {sentence(first, record.measurement)} {place(first)}"
 
@@ -91,25 +92,6 @@ def _unknown_ops(run: RunReport, width: int) -> Iterator[str]:
 def _notes(run: RunReport, width: int) -> Iterator[str]:
     for note in run.notes:
         yield from _hanging(f"note: {note}", width)
-
-
-def _summary(run: RunReport) -> str:
-    outcomes = Counter(map(_outcome, run.records, standings(run.records)))
-    order = ("ok", "failed", "warned", "undecided", "new", "xfailed", "skipped", "without a budget")
-    counts = [f"{outcomes[each]} {each}" for each in order if outcomes[each]]
-    return ": ".join([f"{len(run.records)} measured", *([", ".join(counts)] if counts else [])])
-
-
-def _outcome(record: Record, standing: Standing) -> str:
-    if standing != "judged":
-        return standing
-    if record.outcome == "undecided" and all(
-        each.code == "no-baseline" for each in record.findings if each.status == "undecided"
-    ):
-        return "new"
-    if record.outcome != "passed":
-        return record.outcome
-    return "ok" if budget_findings(record) else "without a budget"
 
 
 def _hanging(text: str, width: int) -> Iterable[str]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from pytest_flopguard.core.expectation import UNITS, Expectation, Origin, Quantity, Severity
+from pytest_flopguard.core.baseline import baseline_of
+from pytest_flopguard.core.baseline_verdict import Terms, hold
+from pytest_flopguard.core.expectation import UNITS, Expectation, Origin, Part, Quantity, Severity
 from pytest_flopguard.core.measurement import (
     FlopTally,
     Measurement,
@@ -19,9 +23,11 @@ from pytest_flopguard.core.measurement import (
     Phase,
     UnknownOp,
 )
+from pytest_flopguard.core.owners import Owner, Prediction
 from pytest_flopguard.core.record import Record, RunReport
 from pytest_flopguard.core.units import parse_amount
 from pytest_flopguard.core.verdict import judge
+from pytest_flopguard.core.workload import Workload, WorkloadCall
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 REWRITE = "FLOPGUARD_REWRITE_GOLDEN"
@@ -268,11 +274,87 @@ def gpu_run() -> RunReport:
     )
 
 
+def full(nodeid: str = "tests/test_llama.py::test_train_step") -> Record:
+    """A training step with everything that a record can hold: a layer more than its baseline, a closed form, owners."""
+    before = tuple(counted("aten.mm", f"layers.{i}.mlp", 1000) for i in range(3))
+    now = with_backward(counted("aten.mm", f"layers.{i}.mlp", 1000) for i in range(4))
+    owners = (
+        *(
+            Owner(
+                category="activations",
+                module=f"layers.{i}.mlp",
+                op="aten.mm",
+                site="model.py:41 in forward",
+                bytes=1024,
+                blocks=2,
+            )
+            for i in range(4)
+        ),
+        Owner(category="optimizer_state", module="", op="aten._fused_adamw_", site="", bytes=4096, blocks=8),
+    )
+    peak = MemoryPeak(
+        device="sim:h100",
+        backend="simulated",
+        start_bytes=1024,
+        peak_bytes=8192,
+        by_category={"activations": 4096, "optimizer_state": 4096},
+        detail={"reserved_peak_bytes": 2 * MIB},
+        owners=owners,
+        timeline=((0, 1024), (3, 5120), (7, 8192), (9, 2048)),
+        prediction=Prediction(
+            gpu="h100",
+            device="cuda:sm90",
+            torch="2.13.0",
+            allocator="expandable_segments:True",
+            assumed=("cuBLAS takes 32 MiB",),
+            unknown=("the CUDA context",),
+        ),
+    )
+    call = WorkloadCall(model="Llama", inputs="int64[1, 8]", config={"hidden_size": 16})
+    seen = Measurement(
+        flops=tally(now),
+        memory=(peak,),
+        parameters=ParameterCount(count=64, bytes=256),
+        other_tallies=(FlopTally(counts=before, engine="fvcore"),),
+        workload=Workload(calls=(call,)),
+        unavailable={"cuda": "torch sees no CUDA device"},
+    )
+    form = Expectation(
+        quantity="flops",
+        low=9000,
+        high=9000,
+        origin=Origin(path="tests/test_llama.py", line=9),
+        source="formula",
+        parts=(
+            Part(name="mlp", equation="2 * s * h * f", flops=8000, modules=r"\.mlp$"),
+            Part(name="head", equation="2 * s * h * v", flops=1000, modules="^head$"),
+        ),
+    )
+    accepted = baseline_of(
+        Measurement(flops=tally(with_backward(before)), memory=(replace(peak, peak_bytes=7168, by_category={}),)),
+        "2.13",
+    )
+    terms = Terms(torch="2.13.0", today=date(2026, 1, 1))
+    # The memory is not this test's subject: a baseline of simulated memory is held as any other.
+    accepted = replace(accepted, workload=seen.workload, reason="a third layer", was={"flops": 6000})
+    held = hold(seen, accepted, Origin(path="tests/__flopguard__/test_llama.toml", line=4), terms)
+    own = judge(seen, [form, limit("flops", "20 kFLOP", "pyproject.toml:7")])
+    return Record(nodeid=nodeid, measurement=seen, findings=(*own, *held), baseline=accepted, test="failed")
+
+
 @pytest.fixture
 def build() -> SimpleNamespace:
     """Give the builders above to the tests."""
     names = ("counted", "cpu_peak", "fused_mlp", "gpt2", "limit", "llama3_8b", "record", "resnet50", "run_of", "tally")
-    names += ("fused_unknown", "gpt2_backward", "gpt2_forward", "llama_train_step", "resnet_over", "with_backward")
+    names += (
+        "full",
+        "fused_unknown",
+        "gpt2_backward",
+        "gpt2_forward",
+        "llama_train_step",
+        "resnet_over",
+        "with_backward",
+    )
     return SimpleNamespace(**{name: globals()[name] for name in names})
 
 
