@@ -1,0 +1,91 @@
+"""The job of GitHub Actions that this process runs in, from GITHUB_* variables and the event's file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+from pytest_flopguard.core.errors import UsageError, problem
+
+# What a job runs for that is a pull request; others have none to comment on.
+_WITH_PULL_REQUEST = ("pull_request", "pull_request_target")
+_API = "https://api.github.com"
+# All zeros stand for no commit: a branch that is new.
+_NO_COMMIT = "0" * 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Where a job runs and for what. Empty texts and None where there is no job, as on a desk.
+
+    ``event`` is the webhook's payload. ``token`` is FLOPGUARD_TOKEN, else GITHUB_TOKEN.
+    """
+
+    event_name: str = ""
+    event: Mapping[str, Any] = field(default_factory=dict)
+    repository: str = ""
+    workspace: Path = field(default_factory=Path)
+    folder: Path = field(default_factory=lambda: Path(gettempdir()))
+    api_url: str = _API
+    link: str = ""
+    token: str = ""
+    output: Path | None = None
+    summary: Path | None = None
+
+    @property
+    def pull_request(self) -> int | None:
+        """The number of the pull request that the job runs for."""
+        number = self._at("pull_request", "number")
+        return number if self.event_name in _WITH_PULL_REQUEST and type(number) is int else None
+
+    @property
+    def base(self) -> str:
+        """The commit that the job's change starts at: a pull request's base, a merge group's, what a push found."""
+        places = {"pull_request": ("pull_request", "base", "sha"), "merge_group": ("merge_group", "base_sha")}
+        places |= {"pull_request_target": places["pull_request"], "push": ("before",)}
+        found = self._at(*places[self.event_name]) if self.event_name in places else ""
+        return found if isinstance(found, str) and found != _NO_COMMIT else ""
+
+    def _at(self, *keys: str) -> object:
+        found: object = self.event
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found
+
+
+def read_job(environment: Mapping[str, str]) -> Job:
+    """Read the variables; UsageError where the event's file is none."""
+
+    def path(name: str) -> Path | None:
+        return Path(environment[name]) if environment.get(name) else None
+
+    get = environment.get
+    repository, run, server = get("GITHUB_REPOSITORY", ""), get("GITHUB_RUN_ID", ""), get("GITHUB_SERVER_URL", "")
+    return Job(
+        event_name=get("GITHUB_EVENT_NAME", ""),
+        event=_event(path("GITHUB_EVENT_PATH")),
+        repository=repository,
+        workspace=path("GITHUB_WORKSPACE") or Path.cwd(),
+        folder=path("RUNNER_TEMP") or Path(gettempdir()),
+        api_url=(get("GITHUB_API_URL") or _API).rstrip("/"),
+        link=f"{server}/{repository}/actions/runs/{run}" if server and repository and run.isdecimal() else "",
+        token=get("FLOPGUARD_TOKEN") or get("GITHUB_TOKEN", ""),
+        output=path("GITHUB_OUTPUT"),
+        summary=path("GITHUB_STEP_SUMMARY"),
+    )
+
+
+def _event(path: Path | None) -> Mapping[str, Any]:
+    if path is None:
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        name, expected = "GITHUB_EVENT_PATH", f"the event as JSON ({error})"
+        wrong = problem("bad-value", "environment", name=name, value=str(path), expected=expected, hint="")
+        raise UsageError([wrong]) from error
+    return found if isinstance(found, dict) else {}

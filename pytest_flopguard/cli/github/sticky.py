@@ -1,0 +1,66 @@
+"""The one comment of ours on a pull request: found by its first line and its author, written anew or changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pytest_flopguard.cli.github.api import AbsentError, Api, DeniedError
+from pytest_flopguard.reporters.github_comment import marker
+
+# Who writes with the token of a job.
+_BOT = "github-actions[bot]"
+_TRIES = 3
+
+Written = Literal["created", "updated", "same", "not needed"]
+
+
+def write(
+    api: Api, repository: str, number: int, name: str, body: str, *, create: bool, tries: int = _TRIES
+) -> Written:
+    """Put a body into the comment with an id; without ``create`` only where there is one. ApiError where that fails."""
+    found = _ours(api, repository, number, marker(name))
+    if found is not None:
+        if found.get("body") == body:
+            return "same"
+        api.patch(f"/repos/{repository}/issues/comments/{int(found['id'])}", {"body": body})
+        return "updated"
+    if not create:
+        return "not needed"
+    try:
+        api.post(f"/repos/{repository}/issues/{number}/comments", {"body": body})
+    except AbsentError as error:
+        if tries == 1:
+            raise
+        # It may be there though the answer was lost, so look again before writing a second one.
+        api.wait(error, _TRIES - tries)
+        return write(api, repository, number, name, body, create=create, tries=tries - 1)
+    return "created"
+
+
+def _ours(api: Api, repository: str, number: int, first: str) -> dict[str, Any] | None:
+    """Return the first comment that begins with the marker and was written by whose token this is."""
+    login = ""
+    for each in api.pages(f"/repos/{repository}/issues/{number}/comments"):
+        if not str(each.get("body", "")).startswith(first):
+            continue
+        # Anybody can write the marker: nobody can write as somebody else.
+        login = login or _login(api)
+        author = each.get("user")
+        if isinstance(author, dict) and author.get("login") == login:
+            return each
+    return None
+
+
+def _login(api: Api) -> str:
+    """Return whose token it is: GraphQL tells it of people and of apps, REST only of people."""
+    asked: tuple[Callable[[], Any], ...] = (
+        lambda: api.graphql("{ viewer { login } }")["viewer"]["login"],
+        lambda: api.get("/user")["login"],
+    )
+    for ask in asked:
+        try:
+            return str(ask())
+        except (DeniedError, KeyError, TypeError):
+            continue
+    return _BOT
