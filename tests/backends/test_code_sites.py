@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json.decoder
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import pytest_flopguard.session
+from pytest_flopguard.backends.code_sites import CodeSites
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_line_is_named_as_seen_from_the_root() -> None:
+    line = sys._getframe().f_lineno + 1
+    site = CodeSites(ROOT).here()
+    assert site == f"backends/test_code_sites.py:{line} in test_a_line_is_named_as_seen_from_the_root"
+
+
+def test_the_innermost_line_that_is_no_librarys() -> None:
+    sites: list[str] = []
+    named = CodeSites(ROOT)
+
+    class Reader(json.decoder.JSONDecoder):
+        pass
+
+    def note(value: str) -> float:
+        sites.append(named.here())
+        return float(value)
+
+    # The standard library calls us: what it was called from is passed over, our own frame is not.
+    json.loads("[1.5]", parse_float=note)
+    assert [each.partition(" in ")[2] for each in sites] == ["note"]
+    sites.clear()
+    json.loads("[1.5]", parse_float=lambda value: sites.append(named.here()))
+    assert [each.partition(" in ")[2] for each in sites] == ["<lambda>"]
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        (str(ROOT / "models" / "gpt.py"), "models/gpt.py:3 in forward"),
+        ("/elsewhere/model.py", "/elsewhere/model.py:3 in forward"),
+        (str(Path(pytest.__file__).parent.parent / "transformers" / "llama.py"), "transformers/llama.py:3 in forward"),
+        (torch.nn.__file__, ""),
+        (json.decoder.__file__, ""),
+        (pytest_flopguard.session.__file__, ""),
+        ("<frozen runpy>", ""),
+        ("<string>", ""),
+        ("??", ""),
+        ("/pytorch/c10/cuda/CUDACachingAllocator.cpp", ""),
+    ],
+)
+def test_which_files_are_the_users(file: str, told: str) -> None:
+    assert CodeSites(ROOT).tell(file, 3, "forward") == told
