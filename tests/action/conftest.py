@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -92,6 +92,8 @@ def act(tmp_path: Path, exported: Path, scripts: Path, github: GitHubServer) -> 
             "GITHUB_REPOSITORY": REPOSITORY,
             "GITHUB_API_URL": github.url,
             "GITHUB_GRAPHQL_URL": f"{github.url}/graphql",
+            # act would give it to every step; the real runner gives it to none.
+            "GITHUB_TOKEN": "",
             "STUB_ARTIFACTS": str(tmp_path / "artifacts"),
             # All that is asked for is there already. Without these pip would fetch what builds the plugin, each time;
             # for pip, 0 here means that there is no isolation.
@@ -108,3 +110,14 @@ def project(tmp_path: Path) -> Project:
     folder.mkdir()
     subprocess.run(["git", "init", "--quiet", "--initial-branch=main", str(folder)], check=True)
     return Project(folder=folder)
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Callable[[str], Path]:
+    """Give the one file of an artifact that a run has uploaded."""
+
+    def artifact(name: str) -> Path:
+        (found,) = [path for path in (tmp_path / "artifacts" / name).rglob("*") if path.is_file()]
+        return found
+
+    return artifact

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ NUMBER = 7
 # As the pages write it.
 USES = "OWNER/pytest-flopguard@v0.1.0"
 
-WORKFLOW = f"""\
+WORKFLOW = """\
 on: [push, pull_request, merge_group, workflow_dispatch, schedule]
 permissions:
   contents: read
@@ -22,9 +24,13 @@ jobs:
     runs-on: ubuntu-latest
     steps:
       - id: flops
-        uses: {USES}
+        uses: {uses}
         with:
           id: cpu
+{more}      - if: ${{{{ always() && steps.flops.outputs.report-json }}}}
+        env:
+          REPORT: ${{{{ steps.flops.outputs.report-json }}}}
+        run: mkdir -p "$STUB_ARTIFACTS/report" && cp "$REPORT" "$STUB_ARTIFACTS/report/"
 """
 # 2 * 16 * 64 * 64 = 131,072 FLOPs in each layer.
 LAYER = 131_072
@@ -78,9 +84,25 @@ class Project:
         files["pyproject.toml"] = BUDGET.format(flops=flops)
         self.write({f"{below}{name}": text for name, text in files.items()})
 
-    def workflow(self, text: str = WORKFLOW) -> None:
-        """Write the workflow."""
-        self.write({".github/workflows/flops.yml": text})
+    def accept(self, reason: str = "", below: str = ".") -> None:
+        """Write baselines of what the project in a folder measures now."""
+        update = ["--flop-update=changed", f"--flop-reason={reason}"] if reason else ["--flop-update=new"]
+        subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--flop-budget", *update],
+            cwd=self.folder / below,
+            env={name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "CI", "COV_"))},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+
+    def branch(self, name: str) -> None:
+        """Go on in a new branch."""
+        git(self.folder, "switch", "--quiet", "--create", name)
+
+    def workflow(self, **inputs: str) -> None:
+        """Write the workflow, with more inputs for the action."""
+        more = "".join(f"          {name.replace('_', '-')}: {value}\n" for name, value in inputs.items())
+        self.write({".github/workflows/flops.yml": WORKFLOW.format(uses=USES, more=more)})
 
     def commit(self, message: str = "Change") -> str:
         """Commit everything; returns the hash."""

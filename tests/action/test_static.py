@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sysconfig
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from action.workflow_text import PIN
+from action.workflow_text import PIN, audit, check_schema
 
 ROOT = Path(__file__).parent.parent.parent
 ACTION = ROOT / "action.yml"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 INPUTS = {
     "working-directory": ".",
@@ -36,22 +32,6 @@ OUTPUTS = ["outcome", "report-json", "flops-delta", "memory-delta", "tests", "br
 def read(path: Path) -> dict[str, Any]:
     # YAML 1.1 reads the key "on" as true.
     return {("on" if key is True else key): value for key, value in yaml.safe_load(path.read_text("utf-8")).items()}
-
-
-def check_schema(schema: str, *files: Path) -> tuple[int, str]:
-    command = [str(SCRIPTS / "check-jsonschema"), "--builtin-schema", f"vendor.{schema}", *map(str, files)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    return run.returncode, run.stdout + run.stderr
-
-
-def audit(folder: Path, *paths: str) -> tuple[int, list[str]]:
-    """Return zizmor's exit code and what it finds, from medium severity on."""
-    command = [str(SCRIPTS / "zizmor"), "--offline", "--no-progress", "--min-severity", "medium", "--format", "json"]
-    run = subprocess.run(
-        [*command, "--strict-collection", *paths], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert run.stdout, run.stderr
-    return run.returncode, [each["ident"] for each in json.loads(run.stdout)]
 
 
 def test_the_action_fits_its_schema() -> None:
