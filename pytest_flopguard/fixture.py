@@ -56,6 +56,13 @@ class FlopGuard:
 
         return default_device()
 
+    @property
+    def simulated(self) -> bool:
+        """Whether the test runs on a simulated GPU, where tensors have shapes and no values to look at."""
+        from pytest_flopguard.backends.device import is_simulated  # imports torch
+
+        return is_simulated()
+
     def measure(self, label: str, **limits: Any) -> AbstractContextManager[Region | Unmeasured]:
         """Measure a block; ``flops``, ``memory`` and ``parameters`` can be read after it.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import date
 from functools import cached_property
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.budgets.baselines import Baselines, by_module
 from pytest_flopguard.budgets.declared import Budget, read_marker
 from pytest_flopguard.budgets.marker_origin import MarkerOrigin, marker_origin
@@ -25,32 +26,30 @@ from pytest_flopguard.budgets.settings import Settings
 from pytest_flopguard.budgets.unmatched import Covered
 from pytest_flopguard.core.baseline_change import Change, not_written
 from pytest_flopguard.core.baseline_verdict import Terms
-from pytest_flopguard.core.errors import FlopguardError, FormulaError, Problem, UsageError, code_of, nearest, problem
+from pytest_flopguard.core.errors import (
+    FlopguardError,
+    FormulaError,
+    Problem,
+    UsageError,
+    code_of,
+    message,
+    nearest,
+    problem,
+)
 from pytest_flopguard.core.expectation import Expectation, Origin
 from pytest_flopguard.core.record import Json, Record, RunReport, TestOutcome, record_from_json, record_to_json
-from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.core.whole_file import write_whole
 from pytest_flopguard.fixture import FIXTURE, MARKER, FlopGuard, asks_for_guard
+from pytest_flopguard.raising import fail_or_warn
 from pytest_flopguard.reporters.formats import Reporter, reporter_for
 from pytest_flopguard.reporters.junit_properties import PREFIX, properties
+from pytest_flopguard.simulation import Simulation
 
 if TYPE_CHECKING:
     from pytest_flopguard.formulas.registry import Registry
     from pytest_flopguard.session import Region, Session
 
 _RECORDS = pytest.StashKey[list[Json]]()
-# What an expectation leaves open for another run to decide, or a baseline has not heard of yet: told, and no warning.
-_QUIET = ("device-absent", "no-baseline", "baseline-environment")
-
-
-class FlopguardWarning(pytest.PytestWarning):
-    """A broken budget whose severity is ``warn``, or unknown ops where the setting only warns."""
-
-
-class BudgetBroken(pytest.fail.Exception):  # type: ignore[misc,name-defined]
-    """The failure of a test whose budget is broken or undecided; its text is the whole message."""
-
-    __module__ = "builtins"  # so that the short summary shows the text, as for pytest.fail
 
 
 class Guard:
@@ -61,6 +60,7 @@ class Guard:
         self.projects = Projects(settings)
         self._config = config
         self._session: Session | None = None
+        self._simulation = Simulation(settings)
         self._plans: dict[str, Resolution] = {}
         self._records: dict[str, list[Record]] = {}
         self._reporters: list[tuple[Path, Reporter]] = []
@@ -98,6 +98,7 @@ class Guard:
             problems |= dict.fromkeys(self.projects.unmatched(list(self._plans), self._covered()))
         problems |= dict.fromkeys(self.baselines.read(self._plans))
         problems |= dict.fromkeys(self._wrong_formulas())
+        problems |= dict.fromkeys(self._simulation.problems(self._plans))
         if complete and not problems:
             problems |= dict.fromkeys(self._stale())
         if problems:
@@ -160,9 +161,16 @@ class Guard:
         """
         session = self.session()
         wanted = list(self._expectations(item, session))
+        machine = self._simulation.machine(item, self._plans.get(item.nodeid))
         completed = False
+        if isinstance(machine, Unavailable):
+            region = session.unmeasured(item.nodeid, wanted, machine.reason)
+            records = self._judge(item, region, completed)
+            item.stash[_RECORDS] = [record_to_json(each) for each in records]
+            self._tell(records)
+            pytest.skip(message("not-simulated", reason=machine.reason))
         try:
-            with session.measure(item.nodeid, "", wanted) as region:
+            with session.on(machine) if machine else nullcontext(), session.measure(item.nodeid, "", wanted) as region:
                 result = yield
             completed = True
         finally:
@@ -171,8 +179,16 @@ class Guard:
             # Here, and not on the report: a JUnit file takes them from what the item has before its report is made.
             others = [each for each in item.user_properties if not each[0].startswith(PREFIX)]
             item.user_properties[:] = [*others, *properties(records)]
-        self._raise_or_warn(records)
+        self._tell(records)
         return result
+
+    def setup_fixture(self, item: pytest.Item) -> AbstractContextManager[None]:
+        """Return the surroundings in which a fixture of one test is to be set up."""
+        return self._simulation.fixture(item, self._plans.get(item.nodeid))
+
+    def forget(self, item: pytest.Item) -> None:
+        """Let go what a test needed."""
+        self._simulation.forget(item)
 
     @staticmethod
     def take_records(item: pytest.Item, report: pytest.TestReport) -> list[Json]:
@@ -333,20 +349,8 @@ class Guard:
             item.ihook.pytest_flopguard_measured(item=item, record=record)
         return records
 
-    def _raise_or_warn(self, records: list[Record]) -> None:
-        from pytest_flopguard.reporters import failure
-
-        verbosity = self._config.get_verbosity()
-        broken = [failure.render(each, verbosity=verbosity) for each in records if each.outcome == "failed"]
-        if broken:
-            raise BudgetBroken("\n\n".join(broken), pytrace=False)
-        for record in records:
-            if any(self._worth_a_warning(each) for each in record.findings):
-                _warn(failure.render(record, verbosity=-1))
-
-    def _worth_a_warning(self, finding: Finding) -> bool:
-        accepted = bool(self.settings.update) and finding.expectation.source == "baseline"
-        return finding.status != "met" and finding.code not in _QUIET and not accepted
+    def _tell(self, records: list[Record]) -> None:
+        fail_or_warn(records, verbosity=self._config.get_verbosity(), accepts=bool(self.settings.update))
 
     def _relative(self, path: Path) -> str:
         root = self.settings.rootdir
@@ -356,17 +360,6 @@ class Guard:
 def _names(wanted: str, nodeid: str) -> bool:
     """Whether a node id, or what stands around it, names a test."""
     return nodeid == wanted or nodeid.startswith((f"{wanted}[", f"{wanted}::", f"{wanted}/"))
-
-
-def _warn(text: str) -> None:
-    """Warn, and never more: ``filterwarnings = error`` must not make an error of what a setting says only warns."""
-    warning = FlopguardWarning(text)
-    try:
-        warnings.warn(warning, stacklevel=3)
-    except FlopguardWarning:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", FlopguardWarning)
-            warnings.warn(warning, stacklevel=3)
 
 
 def _rendered(reporter: Reporter, run: RunReport) -> str:

@@ -3,7 +3,8 @@
 1. ``pytest_configure``: pyproject and the command line become Settings. No torch.
 2. ``pytest_collection_modifyitems``: markers and pyproject budgets become expectations. Every mistake in them is
    told before any test runs.
-3. ``pytest_runtest_call``: the test's call runs inside ``session.measure``.
+3. ``pytest_runtest_call``: the test's call runs inside ``session.measure``; one that is to run on a simulated GPU
+   runs there, and so do, in ``pytest_fixture_setup``, the fixtures that are its own.
 4. The memory backends wrap the FLOP backend; what an op call costs comes from an injected function.
 5. ``judge(measurement, expectations)`` gives findings; both become a Record on the item.
 6. The same wrapper raises the failure (the user's own goes first), so xfail, JUnit and ``-x`` just work.
@@ -191,6 +192,16 @@ def flopguard(request: pytest.FixtureRequest) -> FlopGuard:
     return FlopGuard(request.node.nodeid, guard.session, guard.read_limits, guard.locate)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, object, object]:
+    """Build what a fixture builds for one test on the simulated GPU that the test will run on."""
+    guard = request.config.stash[_GUARD]
+    if guard is None or fixturedef.scope != "function":
+        return (yield)
+    with guard.setup_fixture(request.node):
+        return (yield)
+
+
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Run the test measured, and raise what its budgets say."""
@@ -210,6 +221,14 @@ def pytest_runtest_makereport(
     if guard is not None and call.when == "call":
         report.flopguard = guard.take_records(item, report)  # type: ignore[attr-defined]
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Let the simulated GPU of a test go."""
+    guard = item.config.stash[_GUARD]
+    if guard is not None:
+        guard.forget(item)
 
 
 @pytest.hookimpl(optionalhook=True)

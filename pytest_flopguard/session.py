@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_flopguard.backends.base import (
     ByteFollower,
     CostModel,
+    MemoryBackend,
     ModelNoter,
     ModelTracer,
     SiteRecorder,
@@ -27,6 +28,9 @@ from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.verdict import Finding, judge
 from pytest_flopguard.core.workload import Workload
 from pytest_flopguard.formulas.expected import Stated, derived, stated
+
+if TYPE_CHECKING:
+    from pytest_flopguard.backends.simulated.machine import Machine
 
 Opinion = FlopTally | Unavailable
 _OF_MEMORY = ("peak_memory", "memory_growth")
@@ -131,6 +135,7 @@ class Session:
         self._unavailable = dict(self._selection.unavailable)
         if settings.bytes_moved:
             self._follow_bytes()
+        self._memories: tuple[MemoryBackend, ...] = self._selection.memories
         self._depth = 0
         self._open: list[Region] = []
 
@@ -162,7 +167,7 @@ class Session:
             stack.enter_context(self._nested())
             if self._settings.why or any(each.quantity in _OF_MEMORY for each in expectations):
                 self._record_sites(self._settings.rootdir)
-            memories = [(memory, memory.begin()) for memory in self._selection.memories]
+            memories = [(memory, memory.begin()) for memory in self._memories]
             flops = self._selection.flops
             mark = None if flops is None else flops.begin()
             self._open.append(region)
@@ -178,6 +183,26 @@ class Session:
                 watched: object = flops
                 workload = watched.workload(mark) if isinstance(watched, WorkloadNoter) else Workload()
                 region.close(replace(self._measurement(label, tally, parameters, peaks), workload=workload))
+
+    @contextmanager
+    def on(self, machine: Machine) -> Iterator[None]:
+        """Measure what the block does on a simulated device, whose memory is then the only one that is told."""
+        from pytest_flopguard.backends.simulated.memory import SimulatedMemory
+
+        before = self._memories
+        self._memories = (SimulatedMemory(machine, self._selection.flops),)
+        try:
+            with machine.world():
+                yield
+        finally:
+            self._memories = before
+
+    def unmeasured(self, nodeid: str, expectations: Sequence[Expectation], reason: str) -> Region:
+        """Return the region of a test that cannot run where it is to run: everything about it is undecided."""
+        region = Region(nodeid, "", expectations)
+        kinds = ("flops", "parameters", "memory", "cpu", "cuda", "sim")
+        region.close(Measurement(unavailable=dict.fromkeys(kinds, reason)))
+        return region
 
     def state(self, statement: Stated | Expectation) -> None:
         """Hold the innermost region that runs to what a test states; FlopguardError outside of all regions."""
@@ -269,13 +294,13 @@ class Session:
         # The FLOP backend goes in first: the live-storage backend listens to the same calls.
         if self._selection.flops is not None:
             stack.enter_context(self._selection.flops)
-        for memory in self._selection.memories:
+        for memory in self._memories:
             stack.enter_context(memory)
         self._record_sites(None)
 
     def _record_sites(self, root: Path | None) -> None:
         # It takes a walk up the stack for each block, so only where a reader will ask.
-        for memory in self._selection.memories:
+        for memory in self._memories:
             watched: object = memory
             if isinstance(watched, SiteRecorder):
                 watched.record_sites(root)

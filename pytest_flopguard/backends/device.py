@@ -1,10 +1,18 @@
-"""Where a test should build its models."""
+"""Where a test should build its models, and whether that is a simulated device."""
 
 from __future__ import annotations
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 
 def default_device() -> str:
-    """Return ``"cuda"`` where torch sees a CUDA device, else ``"cpu"``."""
+    """Return ``"cuda"`` where torch sees a CUDA device, real or simulated, else ``"cpu"``."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def is_simulated() -> bool:
+    """Whether what runs now runs on a simulated device: tensors have shapes and no values."""
+    modes = _get_current_dispatch_mode_stack()
+    return any(isinstance(each, FakeTensorMode) and getattr(each, "simulates", False) for each in modes)

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_flopguard.budgets.draft import Draft
-from pytest_flopguard.budgets.limits import FORMULA, Terms, read_formula, read_limits, read_severity
+from pytest_flopguard.budgets.limits import FORMULA, Terms, read_formula, read_limits, read_severity, read_switch
 from pytest_flopguard.budgets.marker_origin import MARKER, MarkerOrigin
+from pytest_flopguard.budgets.run_device import DEVICE, read_device
 from pytest_flopguard.budgets.tolerances import Tolerances, read_quantity, read_tolerances
 from pytest_flopguard.core.errors import Problem
 from pytest_flopguard.core.expectation import Expectation, Origin, Quantity, Source
 
+# What a budget says beside its limits.
+_TERMS = ("tolerance", "severity", "predict", DEVICE)
 Rank = Literal["marker", "exact", "glob", "default"]
 
 
@@ -21,13 +24,14 @@ class Budget:
     """Limits that were written together.
 
     ``pattern`` is the node id or glob of the tests that they are for; ``"flop_budget"`` for a marker and
-    ``"default-budget"`` for the default.
+    ``"default-budget"`` for the default. ``device`` is where these tests are to run, empty where nothing is said of it.
     """
 
     pattern: str
     rank: Rank
     expectations: tuple[Expectation, ...]
     origin: Origin
+    device: str = ""
 
     def of(self, quantity: Quantity, source: Source = "budget") -> tuple[Expectation, ...]:
         """Return the limits for one quantity: several where they are keyed by device."""
@@ -51,25 +55,30 @@ def read_budget(draft: Draft, table: object, pattern: str, rank: Rank, tolerance
     ``tolerances`` are those of the settings. Only a marker may limit nothing: it still asks for a measurement.
     """
     found: list[Expectation] = []
+    device = ""
+    if isinstance(table, Mapping) and DEVICE in table:
+        device = read_device(draft, (DEVICE,), table[DEVICE])
     if not isinstance(table, Mapping):
         draft.complain_value((), table, "a table of limits")
-    elif limits := [str(key) for key in table if key not in ("tolerance", "severity")]:
+    elif limits := [str(key) for key in table if key not in _TERMS]:
         formula = limits.pop(limits.index(FORMULA)) if FORMULA in limits else None
         quantities = {key: quantity for key in limits if (quantity := read_quantity(draft, (key,)))}
         own: Tolerances = {}
         severity = Terms().severity
         if "severity" in table:
             severity = read_severity(draft, ("severity",), table["severity"], otherwise=severity)
+        predict = "predict" in table and read_switch(draft, ("predict",), table["predict"], otherwise=False)
         if "tolerance" in table:
             own = read_tolerances(draft, ("tolerance",), table["tolerance"], tuple(quantities.values()))
         if formula is not None:
             found += read_formula(draft, table[formula], severity)
         for key, quantity in quantities.items():
             tolerance = own.get(quantity, tolerances.get(quantity, 0))
-            found += read_limits(draft, quantity, table[key], Terms(tolerance=tolerance, severity=severity))
-    elif table or rank != "marker":
+            terms = Terms(tolerance=tolerance, severity=severity, predict=predict)
+            found += read_limits(draft, quantity, table[key], terms)
+    elif not device and (table or rank != "marker"):
         draft.complain_value((), dict(table), "at least one limit")
-    return Budget(pattern=pattern, rank=rank, expectations=tuple(found), origin=draft.locate(()))
+    return Budget(pattern=pattern, rank=rank, expectations=tuple(found), origin=draft.locate(()), device=device)
 
 
 def read_marker(

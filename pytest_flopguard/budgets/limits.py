@@ -13,7 +13,7 @@ from pytest_flopguard.core.units import AmountError, parse_amount, parse_toleran
 
 MEMORY: tuple[Quantity, ...] = ("peak_memory", "memory_growth")
 FORMULA = "formula"
-KEYS = ("limit", "at_least", "tolerance", "severity")
+KEYS = ("limit", "at_least", "tolerance", "severity", "predict")
 _OTHER_NAMES = {"gpu": "cuda", "nvidia": "cuda", "host": "cpu", "ram": "cpu"}
 DEVICES = ("cpu", "cuda", "sim", "meta", "fake", "mps", "xpu")
 
@@ -24,6 +24,7 @@ class Terms:
 
     tolerance: object = 0
     severity: Severity = "error"
+    predict: bool = False
 
 
 def read_limits(draft: Draft, quantity: Quantity, value: object, terms: Terms) -> tuple[Expectation, ...]:
@@ -63,6 +64,14 @@ def read_severity(draft: Draft, path: KeyPath, value: object, otherwise: Severit
     return otherwise
 
 
+def read_switch(draft: Draft, path: KeyPath, value: object, otherwise: bool) -> bool:
+    """Read true or false; anything else goes to the draft and counts as not written."""
+    if isinstance(value, bool):
+        return value
+    draft.complain_value(path, value, "true or false")
+    return otherwise
+
+
 def _read_devices(draft: Draft, path: KeyPath, devices: dict[str, str]) -> Iterator[str]:
     """Yield the devices of a key such as ``"cuda:sm80, cuda:sm90"``; ``devices`` holds the key of each so far."""
     for device in (each.strip() for each in path[-1].split(",")):
@@ -92,9 +101,14 @@ def _read_limit(
     if high is not None and low is not None and low > high:
         place, amount = written["at_least"]
         draft.complain_value(place, amount, f"at most the limit, {written['limit'][1]!r}")
-    severity, tolerance = terms.severity, terms.tolerance
+    severity, tolerance, predict = terms.severity, terms.tolerance, terms.predict
     if "severity" in written:
         severity = read_severity(draft, *written["severity"], otherwise=severity)
+    if "predict" in written:
+        place, wanted = written["predict"]
+        predict = read_switch(draft, place, wanted, otherwise=predict)
+        if quantity not in MEMORY or (device or "").partition(":")[0] != "cuda":
+            draft.complain_value(place, wanted, "a limit of memory for 'cuda': nothing else is predicted")
     if "tolerance" in written:
         place, tolerance = written["tolerance"]
         if reason := unreadable(tolerance, quantity):
@@ -108,6 +122,7 @@ def _read_limit(
             origin=draft.locate(place),
             severity=severity,
             device=device,
+            predict=predict and (device or "").partition(":")[0] == "cuda",
         )
 
 

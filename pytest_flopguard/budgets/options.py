@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pytest_flopguard.budgets.run_device import WANTED, is_device
 from pytest_flopguard.core.errors import nearest
 
 
@@ -54,6 +55,12 @@ def _choice(option: Option, value: object) -> str:
 def _choices(option: Option, value: object) -> tuple[str, ...]:
     if isinstance(value, (list, tuple)):
         return tuple(dict.fromkeys(_choice(option, each) for each in value))
+    raise BadValueError
+
+
+def _device(option: Option, value: object) -> str:
+    if is_device(value):
+        return str(value)
     raise BadValueError
 
 
@@ -122,6 +129,14 @@ OPTIONS = (
         flag="--flop-bytes",
         parse=_switch,
         help="Also tell the bytes that op calls read and write, by module, for arithmetic intensity; takes longer.",
+    ),
+    Option(
+        name="device",
+        values=WANTED,
+        default="auto",
+        flag="--flop-device",
+        parse=_device,
+        help="Where tests run: on what there is, or on a simulated GPU, to predict the peak of its memory without one.",
     ),
     Option(
         name="unknown-ops",

@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 
 from pytest_flopguard.budgets.declared import Budget
 from pytest_flopguard.budgets.tolerances import QUANTITIES
-from pytest_flopguard.core.expectation import Expectation, Quantity, Source
+from pytest_flopguard.core.expectation import Expectation, Origin, Quantity, Source
 
 _LIMIT: Source = "budget"
 _FORMULA: Source = "formula"
@@ -37,10 +37,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """Everything that budgets say of one test: a choice for each quantity that some budget limits."""
+    """Everything that budgets say of one test: a choice for each quantity that some budget limits.
+
+    ``device`` is where the closest budget that says so wants it to run, and ``device_origin`` where that is written.
+    """
 
     nodeid: str
     choices: tuple[Choice, ...] = ()
+    device: str = ""
+    device_origin: Origin | None = None
 
     @property
     def expectations(self) -> tuple[Expectation, ...]:
@@ -69,7 +74,13 @@ def resolve(nodeid: str, markers: Sequence[Budget], declared: Sequence[Budget]) 
             )
             chosen = winner.of(quantity, source)
             choices.append(Choice(quantity=quantity, winner=winner, expectations=chosen, losers=losers))
-    return Resolution(nodeid=nodeid, choices=tuple(choices))
+    placing = next((each for each in closest if each.device), None)
+    return Resolution(
+        nodeid=nodeid,
+        choices=tuple(choices),
+        device="" if placing is None else placing.device,
+        device_origin=None if placing is None else placing.origin,
+    )
 
 
 def covers(budget: Budget, nodeid: str) -> bool:

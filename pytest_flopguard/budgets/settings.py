@@ -39,6 +39,7 @@ class Settings:
     cross_check: tuple[str, ...]
     attention: Attention
     bytes_moved: bool
+    device: str
     unknown_ops: Severity
     tolerance: Mapping[Quantity, object]
     improvement: Improvement

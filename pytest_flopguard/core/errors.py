@@ -55,6 +55,10 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "report-not-written": "the report was not written: {reason}",
         "missing-extra": "{what} needs {package}, which is not installed: {install}",
         "unknown-format": "no reporter writes {suffix!r} files ({path}){hint}",
+        # On a simulated GPU.
+        "value-read": "{where}: the test asks for {what} of a simulated tensor, which has a shape and no values; leave "
+        "it out with `if not flopguard.simulated:`, or run this test without --flop-device=sim",
+        "not-simulated": "this test cannot run on a simulated GPU: {reason}",
         # In a job of GitHub Actions.
         "no-comment": "no comment was written: {reason}",
         "no-base": "nothing to compare with: {reason}",

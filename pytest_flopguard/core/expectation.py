@@ -73,6 +73,7 @@ class Expectation:
 
     ``low`` and ``high`` are the enforced bounds: a tolerance is already inside them. ``parts`` are what the number of a
     closed form is made of. With ``derive`` the bounds are still to come, from the closed form of what will have run.
+    With ``predict`` a limit for a GPU is also held against the peak that is predicted for it.
     """
 
     quantity: Quantity
@@ -84,6 +85,7 @@ class Expectation:
     source: Source = "budget"
     parts: tuple[Part, ...] = ()
     derive: Literal["", "auto"] = ""
+    predict: bool = False
 
     @property
     def unit(self) -> Unit:

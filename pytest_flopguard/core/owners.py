@@ -26,7 +26,8 @@ class Owner:
 class Prediction:
     """What a predicted peak stands on: the GPU, torch and allocator settings that it is for.
 
-    ``device`` is the key that the peak would have if it were measured there (``"cuda:sm90"``). ``assumed`` are statements that a run on the GPU may prove wrong, ``unknown`` the memory that it leaves out.
+    ``device`` is the key that the peak would have if it were measured there (``"cuda:sm90"``). ``assumed`` are
+    statements that a run on the GPU may prove wrong, ``unknown`` the memory that it leaves out.
     """
 
     gpu: str

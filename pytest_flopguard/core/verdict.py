@@ -92,6 +92,9 @@ def _judge_memory(measurement: Measurement, quantity: Quantity, limits: Sequence
     matched = False
     for peak in measurement.memory:
         fitting = [each for each in limits if each.device is None or matches_device(each.device, peak.device)]
+        # What is written for predictions comes before what a prediction may be held to.
+        if not any(each.device for each in fitting):
+            fitting += [each for each in limits if _is_predicted_by(each, peak)]
         if fitting:
             matched = True
             longest = max(len(each.device or "") for each in fitting)
@@ -103,11 +106,18 @@ def _judge_memory(measurement: Measurement, quantity: Quantity, limits: Sequence
             yield _absent(measurement, each)
 
 
+def _is_predicted_by(expectation: Expectation, peak: MemoryPeak) -> bool:
+    """Whether a limit that asks for a prediction is about the GPU that a peak is predicted for."""
+    if not expectation.predict or expectation.device is None or peak.prediction is None:
+        return False
+    return matches_device(expectation.device, peak.prediction.device)
+
+
 def _absent(measurement: Measurement, expectation: Expectation) -> Finding:
-    kind = (expectation.device or "").partition(":")[0]
+    kind = "sim" if expectation.predict else (expectation.device or "").partition(":")[0]
     reason = measurement.unavailable.get(kind, "")
-    # Every run has a CPU: what cannot be measured there is decided by no other run.
-    if reason and kind == "cpu":
+    # Every run has a CPU, and can simulate: what cannot be measured there is decided by no other run.
+    if reason and kind in ("cpu", "sim"):
         return _not_measured(expectation, reason)
     if not reason and not measurement.memory:
         return _not_measured(expectation, measurement.unavailable.get("memory", "no tensor was allocated"))

@@ -1,0 +1,128 @@
+"""Real values of small simulated tensors, so that masks, lengths and indices decide what they decide on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor
+
+from pytest_flopguard.backends.constant_tensors import reading_values, tensors
+
+# Masks, position ids and labels fit; activations do not, nor does anything whose values nobody decides by.
+_MOST_INTEGERS = 2**18
+_MOST_FLOATS = 16
+_VALUE = "_flopguard_value"
+# What an op writes over need not be known before.
+_OVERWRITES = {"fill_", "zero_", "copy_", "random_", "uniform_", "normal_"}
+# What these return is whatever was in memory.
+_UNWRITTEN = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted", "resize_"}
+
+
+class Unknown(Exception):
+    """An operand whose values nobody knows."""
+
+
+class KnownOp:
+    """What an op's schema tells of values: where it writes, whether its results have any."""
+
+    __slots__ = ("overwrites", "unwritten", "writes")
+
+    def __init__(self, func: Any) -> None:
+        name = func._schema.name.partition("::")[2] if isinstance(func, OpOverload) else ""
+        self.overwrites = name in _OVERWRITES
+        self.unwritten = (
+            name in _UNWRITTEN or not isinstance(func, OpOverload) or func.namespace not in ("aten", "prims")
+        )
+        self.writes: tuple[tuple[int, str], ...] = ()
+        if isinstance(func, OpOverload) and func._schema.is_mutable:
+            self.writes = tuple(
+                (at, each.name)
+                for at, each in enumerate(func._schema.arguments)
+                if each.alias_info is not None and each.alias_info.is_write
+            )
+
+    def written(self, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
+        """Yield the tensors that a call writes to."""
+        for at, name in self.writes:
+            yield from tensors((args[at] if at < len(args) else kwargs.get(name),))
+
+
+def value(tensor: torch.Tensor) -> torch.Tensor | None:
+    """Return a CPU tensor with the same values, None where these are not known."""
+    if not isinstance(tensor, FakeTensor):
+        return tensor if tensor.device.type == "cpu" and type(tensor) in (torch.Tensor, torch.nn.Parameter) else None
+    known: torch.Tensor | None = tensor.__dict__.get(_VALUE)
+    # What shares the storage of a value goes stale with it.
+    return None if known is None or _VALUE in known.untyped_storage().__dict__ else known
+
+
+def run(func: Any, args: Any, kwargs: Any) -> Any:
+    """Do a call with values instead of simulated tensors. Raises Unknown where an operand has none."""
+    given = {name: _real(each) for name, each in kwargs.items() if name != "pin_memory"}
+    real = [_real(each) for each in args]
+    with reading_values():
+        return func(*real, **given)
+
+
+def follow(op: KnownOp, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Give the results of a call that has just returned their values, and forget what it has made unknown."""
+    if op.writes:
+        _follow_write(op, func, args, kwargs)
+    elif op.unwritten:
+        return
+    elif isinstance(out, FakeTensor):  # by far the most frequent, and most often too large
+        if _is_small(out):
+            _keep((out,), func, args, kwargs)
+    else:
+        results = tuple(tensors((out,)))
+        if results and all(_is_small(each) for each in results):
+            _keep(results, func, args, kwargs)
+
+
+def _keep(results: tuple[torch.Tensor, ...], func: Any, args: Any, kwargs: Any) -> None:
+    try:
+        found = run(func, args, kwargs)
+    except (Unknown, RuntimeError, NotImplementedError, TypeError, ValueError):
+        return  # no kernel for it on the CPU, or none for these dtypes: its values stay unknown
+    for tensor, known in zip(results, tensors((found,)), strict=False):
+        if isinstance(tensor, FakeTensor) and tensor.shape == known.shape and tensor.dtype == known.dtype:
+            tensor.__dict__[_VALUE] = known
+
+
+def _follow_write(op: KnownOp, func: Any, args: Any, kwargs: Any) -> None:
+    targets = list(op.written(args, kwargs))
+    known = [value(each) for each in targets]
+    if not any(each is not None for each in known) and not (op.overwrites and all(map(_is_small, targets))):
+        return
+    if op.overwrites and known == [None] and not op.unwritten:
+        target = targets[0]
+        if target.numel() * target.element_size() != target.untyped_storage().nbytes():
+            return  # it writes to a part of something that is not known
+        with reading_values():
+            target.__dict__[_VALUE] = torch.empty_strided(target.shape, target.stride(), dtype=target.dtype)
+    try:
+        run(func, args, kwargs)
+    except (Unknown, RuntimeError, NotImplementedError, TypeError, ValueError):
+        for tensor in targets:
+            stale = value(tensor)
+            if stale is not None:
+                stale.untyped_storage().__dict__[_VALUE] = None
+
+
+def _is_small(tensor: torch.Tensor) -> bool:
+    counts = tensor.dtype.is_floating_point or tensor.dtype.is_complex
+    return tensor.numel() <= (_MOST_FLOATS if counts else _MOST_INTEGERS)
+
+
+def _real(given: Any) -> Any:
+    if isinstance(given, torch.Tensor):
+        known = value(given)
+        if known is None or known.numel() > _MOST_INTEGERS:
+            raise Unknown
+        return known
+    if isinstance(given, (list, tuple)):
+        return type(given)(map(_real, given)) if type(given) in (list, tuple) else given
+    return torch.device("cpu") if isinstance(given, torch.device) else given

@@ -1,0 +1,273 @@
+"""Follows simulated CUDA storages from birth to death, as blocks of a simulated allocator.
+
+A mode on top of all others: it sees each op call as autograd issues it, lets it run on fake tensors, and takes and
+gives back the memory that the call would have taken on a GPU, hidden buffers of kernels and libraries included.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pytest_flopguard.backends.constant_tensors import tensors
+from pytest_flopguard.backends.simulated import known_values, value_reads
+from pytest_flopguard.backends.simulated.allocator import OutOfMemory
+from pytest_flopguard.backends.simulated.cublas_workspaces import BLAS, cublas_workspace_bytes
+from pytest_flopguard.backends.simulated.engine_accumulation import IN_PLACE, engine_owns
+from pytest_flopguard.backends.simulated.gpus import Gpu
+from pytest_flopguard.backends.simulated.hidden_memory import UnknownWorkspace
+from pytest_flopguard.backends.simulated.holdings import Held, Holdings
+from pytest_flopguard.backends.simulated.workspaces import hidden
+from pytest_flopguard.backends.storage_roles import GRADIENTS, Role, StorageRoles
+
+_aten = torch.ops.aten
+_running_backward = torch._C._current_graph_task_id  # -1 outside backward
+_RESIZES = {"resize_", "resize_as_", "set_", "resize"}
+_INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
+_CUBLAS = Role("workspaces")
+# The shape of what these return, or the value, follows from values.
+_BY_VALUE = {"nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "bincount", "equal"}
+
+
+class _Op:
+    """What is known of an op before any call."""
+
+    __slots__ = ("blas", "by_value", "decomposes", "indexed", "name", "resizes", "takes_gradient", "values", "view")
+
+    def __init__(self, func: Any) -> None:
+        overload = isinstance(func, torch._ops.OpOverload)
+        self.name = func._schema.name.replace("::", ".") if overload else str(func)
+        plain = self.name.rpartition(".")[2]
+        self.view = overload and func.is_view
+        self.takes_gradient = func in GRADIENTS
+        self.resizes = plain in _RESIZES
+        self.indexed = plain in _INDEXED
+        self.by_value = plain in _BY_VALUE or (plain == "repeat_interleave" and "Tensor" in str(func))
+        self.blas = overload and func._schema.name in BLAS
+        self.decomposes = overload and func.namespace == "aten" and func._can_decompose()
+        self.values = known_values.KnownOp(func)
+
+
+class _Storage(weakref.ref["torch.UntypedStorage"]):
+    """A weak reference to a storage, with the block that it has and the size for which it has it."""
+
+    __slots__ = ("held", "key", "size")
+    held: Held | None
+    key: int
+    size: int
+
+
+class Lifetimes(TorchDispatchMode):
+    """The mode itself. ``assumed`` and ``unknown`` collect what the report has to tell of the prediction.
+
+    ``references`` is what ``engine_accumulation.sole_references`` found. ``roles`` is set by who enters the mode.
+    """
+
+    roles: StorageRoles
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # as OpWatch: nothing compiles where fake tensors run
+
+    def __init__(self, gpu: Gpu, holdings: Holdings, references: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.assumed: dict[str, None] = {}
+        self.unknown: dict[str, None] = {}
+        self.stream = 0
+        self._gpu = gpu
+        self._holdings = holdings
+        self._references = references
+        self._ops: dict[Any, _Op] = {}
+        self._storages: dict[int, _Storage] = {}
+        self._workspaces: set[tuple[bool, int]] = set()
+        self._workspace_bytes = cublas_workspace_bytes(gpu, os.environ)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        op = self._ops.get(func)
+        if op is None:
+            op = self._ops.setdefault(func, _Op(func))
+        if func is _aten._local_scalar_dense.default:
+            return self._read(args[0])
+        if op.decomposes and torch.is_inference_mode_enabled():
+            # Inference mode delivers composite ops whole.
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        if op.indexed:
+            args = self._by_position(args)
+        if op.by_value and _simulates(args):
+            out = self._by_value(op, func, args, kwargs)
+        elif func in IN_PLACE and not torch.is_grad_enabled() and engine_owns(func, args, kwargs, self._references):
+            out = IN_PLACE[func](*args, **kwargs)
+        else:
+            out = self._run(func, args, kwargs)
+        known_values.follow(op.values, func, args, kwargs, out)
+        self._follow(op, func, args, kwargs, out)
+        return out
+
+    def mark(self, tensor: torch.Tensor, category: str, module: str | None) -> None:
+        """Say what a tensor is, now that it is known."""
+        held = self._held(tensor)
+        if held is not None:
+            held.role = held.role.as_category(category, module)
+
+    def role_of(self, tensor: torch.Tensor) -> Role | None:
+        """Return what a tensor is, None where it is not on the device."""
+        held = self._held(tensor)
+        return None if held is None else held.role
+
+    def use_on_stream(self, tensor: torch.Tensor, stream: int) -> None:
+        """Say that another stream uses a tensor's memory, as ``Tensor.record_stream`` does."""
+        held = self._held(tensor)
+        if held is not None:
+            self._holdings.allocator.record_stream(held.block, stream)
+
+    def _held(self, tensor: torch.Tensor) -> Held | None:
+        if not isinstance(tensor, FakeTensor) or tensor.fake_device.type != "cuda":
+            return None
+        known = self._storages.get(tensor.untyped_storage()._cdata)
+        return None if known is None else known.held
+
+    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            return func(*args, **kwargs)
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise value_reads.refuse(str(func)) from error
+
+    def _read(self, tensor: torch.Tensor) -> Any:
+        known = known_values.value(tensor)
+        if known is not None:
+            return known_values.run(_aten._local_scalar_dense.default, (known,), {})
+        answer = value_reads.assumed(tensor.dtype)
+        if answer is None:
+            raise value_reads.refuse("a value")
+        self.assumed[answer[1]] = None
+        return answer[0]
+
+    def _by_position(self, args: Any) -> Any:
+        """Replace boolean masks among indices by positions, as CUDA's kernels do before anything else."""
+        if not any(isinstance(each, torch.Tensor) and each.dtype is torch.bool for each in args[1]):
+            return args
+        indices: list[Any] = []
+        with self:
+            for each in args[1]:
+                if isinstance(each, torch.Tensor) and each.dtype is torch.bool:
+                    indices.extend(each.nonzero().unbind(1))
+                else:
+                    indices.append(each)
+        return (args[0], indices, *args[2:])
+
+    def _by_value(self, op: _Op, func: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            real = known_values.run(func, args, kwargs)
+        except known_values.Unknown:
+            raise value_reads.refuse(op.name) from None
+        device = next(each.device for each in tensors((*args, *kwargs.values())) if isinstance(each, FakeTensor))
+
+        def simulated(each: Any) -> Any:
+            if not isinstance(each, torch.Tensor):
+                return each
+            return torch.empty_strided(each.shape, each.stride(), dtype=each.dtype, device=device)
+
+        return tuple(map(simulated, real)) if isinstance(real, tuple) else simulated(real)
+
+    def _follow(self, op: _Op, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        if op.view:
+            if op.takes_gradient:
+                self.roles.look_for_gradient(func, out)
+            return
+        on_gpu = False
+        if isinstance(out, FakeTensor):
+            if out.fake_device.type == "cuda":
+                on_gpu = True
+                self._born(func, out, args)
+        elif out is not None:
+            for each in tensors((out,)):
+                if isinstance(each, FakeTensor) and each.fake_device.type == "cuda":
+                    on_gpu = True
+                    self._born(func, each, args)
+        if op.resizes:
+            self._resized(func, args)
+        if op.takes_gradient:
+            self.roles.look_for_gradient(func, out)
+        if on_gpu or op.values.writes:
+            self._inside_kernel(op, func, args, kwargs, out)
+
+    def _born(self, func: Any, tensor: FakeTensor, args: Any) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._storages:
+            self._take(func, storage, args)
+
+    def _take(self, func: Any, storage: torch.UntypedStorage, args: Any) -> None:
+        known = _Storage(storage, self._died)
+        known.key, known.size, known.held = storage._cdata, storage.nbytes(), None
+        self._storages[known.key] = known
+        if known.size:
+            role = self.roles.made(func, any(True for _ in tensors(args)))
+            known.held = self._hold(known.size, role)
+
+    def _hold(self, size: int, role: Role) -> Held:
+        try:
+            return self._holdings.take(size, role, self.stream)
+        except OutOfMemory as error:
+            raise torch.OutOfMemoryError(_out_of_memory(error, self._gpu)) from None
+
+    def _died(self, known: weakref.ref[Any]) -> None:
+        assert isinstance(known, _Storage)
+        if self._storages.get(known.key) is known:
+            del self._storages[known.key]
+            if known.held is not None:
+                self._holdings.give_back(known.held)
+
+    def _resized(self, func: Any, args: Any) -> None:
+        for each in tensors(args[:1]):
+            if isinstance(each, FakeTensor) and each.fake_device.type == "cuda":
+                storage = each.untyped_storage()
+                known = self._storages.get(storage._cdata)
+                if known is None or known.size != storage.nbytes():
+                    # The new block is taken before the old one is given back: its values are copied.
+                    self._take(func, storage, args)
+                    if known is not None and known.held is not None:
+                        self._holdings.give_back(known.held)
+
+    def _inside_kernel(self, op: _Op, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        found = hidden(func, args, kwargs, out, self._gpu)
+        if isinstance(found, UnknownWorkspace):
+            self.unknown[found.reason] = None
+            found = ()
+        inside = []
+        if any(found):
+            role = self.roles.made(func, True).as_category("workspaces", None)
+            inside = [self._hold(size, role) for size in found if size]
+        if op.blas and self._workspace_bytes:
+            # One handle for each thread and stream: on a GPU backward runs in a thread of its own.
+            handle = (_running_backward() != -1, self.stream)
+            if handle not in self._workspaces:
+                self._workspaces.add(handle)
+                self._hold(self._workspace_bytes, _CUBLAS)
+        for held in reversed(inside):
+            self._holdings.give_back(held)
+
+
+def _out_of_memory(error: OutOfMemory, gpu: Gpu) -> str:
+    # In the words of c10/cuda/CUDACachingAllocator.cpp, so that who reads the message of a GPU reads this one.
+    def gib(size: int) -> str:
+        return f"{size / 2**30:.2f} GiB"
+
+    return (
+        f"CUDA out of memory. Tried to allocate {gib(error.requested)}. GPU 0 ({gpu.name}, simulated) has a total "
+        f"capacity of {gib(error.capacity)} of which {gib(max(0, error.capacity - error.reserved))} is free. Of the "
+        f"allocated memory {gib(error.allocated)} is allocated by PyTorch, and "
+        f"{gib(error.reserved - error.allocated)} is reserved by PyTorch but unallocated."
+    )
+
+
+def _simulates(args: Any) -> bool:
+    return any(isinstance(each, FakeTensor) for each in tensors(args))

@@ -1,0 +1,66 @@
+"""The surroundings of a simulated device: fake tensors on "cuda", and a torch that believes in it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch._subclasses.fake_tensor as fake_tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pytest_flopguard.backends.simulated import cuda_abi
+from pytest_flopguard.backends.simulated.routing import routed
+from pytest_flopguard.backends.simulated.torch_cuda import Device, replacements
+
+
+class SimulatedTensors(FakeTensorMode):
+    """Fake tensors of a machine that has, as far as anybody can tell, a GPU; none is ever touched."""
+
+    simulates = True  # what flopguard.simulated looks for, without importing this module
+
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+
+    @property
+    def avoid_device_init(self) -> bool:
+        """Whether constants must not be moved to a device: always, since there is none."""
+        return True
+
+
+@contextmanager
+def surroundings(device: Device, tensors: SimulatedTensors) -> Iterator[None]:
+    """Let the block run on a simulated device; random numbers that it draws are put back."""
+    with ExitStack() as stack:
+        stack.enter_context(cuda_abi.active())
+        stack.enter_context(torch.random.fork_rng(devices=()))
+        for owner, name, replacement in (*replacements(device), *_torch_itself(), *_libraries()):
+            stack.enter_context(patch.object(owner, name, replacement))
+        stack.enter_context(routed(device.gpu))
+        stack.enter_context(tensors)
+        yield
+
+
+def _torch_itself() -> Iterator[tuple[Any, str, Any]]:
+    yield fake_tensor, "init_gpu_context", lambda *_: None
+    yield torch.utils, "swap_tensors", _swap
+
+
+def _libraries() -> Iterator[tuple[Any, str, Any]]:
+    # transformers builds other masks for fake tensors than it would build on a GPU.
+    for name in ("transformers.utils.import_utils", "transformers.utils", "transformers.masking_utils"):
+        module = sys.modules.get(name)
+        if module is not None and hasattr(module, "is_fake_tensor"):
+            yield module, "is_fake_tensor", lambda x: False
+
+
+def _swap(one: torch.Tensor, other: torch.Tensor) -> None:
+    # As torch.utils.swap_tensors, which refuses tensors that anybody holds weakly, as fake tensors' own mode does.
+    for name in ("__class__", "__dict__"):
+        ours, theirs = getattr(one, name), getattr(other, name)
+        setattr(one, name, theirs)
+        setattr(other, name, ours)
+    torch._C._swap_tensor_impl(one, other)

@@ -1,0 +1,90 @@
+"""Which tests run on a simulated GPU, and the machine of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_flopguard.backends.base import Unavailable
+from pytest_flopguard.backends.simulated.gpus import DEFAULT, GPUS, gpu_named
+from pytest_flopguard.budgets.resolve import Resolution
+from pytest_flopguard.budgets.settings import Settings
+from pytest_flopguard.core.errors import Problem, UnknownNameError, code_of
+from pytest_flopguard.core.expectation import matches_device
+
+if TYPE_CHECKING:
+    from pytest_flopguard.backends.simulated.machine import Machine
+
+_SIMULATED = "sim"
+_MACHINE = pytest.StashKey["Machine | Unavailable"]()
+
+
+class Simulation:
+    """Gives each test that is to run on a simulated GPU a machine of its own, for its fixtures and its call."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def problems(self, plans: Mapping[str, Resolution]) -> Iterator[Problem]:
+        """Yield the GPUs that do not exist, with where they are written."""
+        written = {each.device: str(each.device_origin) for each in plans.values() if each.device}
+        written.setdefault(self._settings.device, str(self._settings.origin("device")))
+        for device, where in written.items():
+            try:
+                _gpu(device)
+            except UnknownNameError as error:
+                yield Problem(code=code_of(error)[0], text=str(error), where=where)
+
+    def gpu(self, plan: Resolution | None) -> str:
+        """Return the GPU that a test is to run on, empty where it runs on what there is."""
+        device = (plan.device if plan is not None else "") or self._settings.device
+        return _gpu(device) or ("" if plan is None else _predicted(plan))
+
+    def machine(self, item: pytest.Item, plan: Resolution | None) -> Machine | Unavailable | None:
+        """Return the machine of a test, None where it runs on what there is."""
+        if _MACHINE not in item.stash:
+            gpu = self.gpu(plan)
+            if not gpu:
+                return None
+            from pytest_flopguard.backends.simulated.machine import Machine
+
+            item.stash[_MACHINE] = Machine.start(gpu)
+        return item.stash[_MACHINE]
+
+    @contextmanager
+    def fixture(self, item: pytest.Item, plan: Resolution | None) -> Iterator[None]:
+        """Set a fixture of one test up on its machine, if it has one: models may be built there."""
+        machine = self.machine(item, plan)
+        if machine is None or isinstance(machine, Unavailable) or machine.is_running:
+            yield
+        else:
+            with machine.running():
+                yield
+
+    @staticmethod
+    def forget(item: pytest.Item) -> None:
+        """Let a test's machine go."""
+        if _MACHINE in item.stash:
+            del item.stash[_MACHINE]
+
+
+def _gpu(device: str) -> str:
+    """Return the GPU that a device names, empty where it names none; UnknownNameError if there is no such GPU."""
+    kind, _, name = device.partition(":")
+    return gpu_named(name or DEFAULT).name if kind == _SIMULATED else ""
+
+
+def _predicted(plan: Resolution) -> str:
+    """Return a GPU for the limits that ask for a prediction, where none can be measured."""
+    wanted = [each.device for each in plan.expectations if each.predict and each.device]
+    if not wanted:
+        return ""
+    import torch
+
+    if torch.cuda.is_available():
+        return ""
+    fitting = (gpu.name for gpu in GPUS.values() if matches_device(wanted[0], f"cuda:{gpu.sm}"))
+    return DEFAULT if matches_device(wanted[0], f"cuda:{GPUS[DEFAULT].sm}") else next(fitting, DEFAULT)
