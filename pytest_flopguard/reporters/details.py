@@ -11,6 +11,7 @@ from pytest_flopguard.core.units import Unit
 from pytest_flopguard.reporters.amounts import exact, percent
 from pytest_flopguard.reporters.finding_text import sentence, tightest_first, verdict
 from pytest_flopguard.reporters.module_costs import OUTSIDE, module_costs
+from pytest_flopguard.reporters.owners_table import all_lines
 
 _LISTED: tuple[Kind, ...] = ("unknown", "uncounted", "free")
 
@@ -45,12 +46,15 @@ def details(record: Record) -> Iterator[str]:
 
 
 def memory(peak: MemoryPeak) -> Iterator[str]:
-    """Yield what a device held at its peak: by category, with shares, and the backend's other figures."""
+    """Yield what a device held at its peak: by category and owner, and the backend's other figures."""
     yield f"  memory on {peak.device} (device {peak.index}, backend {peak.backend})"
     yield from _rows({"start": peak.start_bytes, "peak": peak.peak_bytes, "growth": peak.growth_bytes})
     if peak.by_category:
         yield f"  at the peak on {peak.device}"
         yield from _shares(peak.by_category, peak.peak_bytes, Unit.BYTE)
+    if peak.owners:
+        yield f"  where it was held on {peak.device}"
+        yield from all_lines(peak)
     if peak.detail:
         yield f"  other figures of {peak.backend}"
         yield from _rows(peak.detail)

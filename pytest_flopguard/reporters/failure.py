@@ -14,6 +14,7 @@ from pytest_flopguard.reporters.details import details
 from pytest_flopguard.reporters.finding_text import bound, once, place, sentence, tightest_first
 from pytest_flopguard.reporters.formula_table import formula_lines
 from pytest_flopguard.reporters.module_costs import folded, module_costs
+from pytest_flopguard.reporters.owners_table import largest, top_lines
 from pytest_flopguard.reporters.unknown_ops import unknown_op_lines
 from pytest_flopguard.reporters.ways_out import baseline_ways, ways_out
 from pytest_flopguard.reporters.why import headline, why_lines
@@ -34,7 +35,7 @@ def render(record: Record, *, verbosity: int) -> str:
     held = [each for each in failing if each.expectation.source == "baseline"]
     seen = record.measurement
     if verbosity < 0:
-        told = "; ".join(f"{_told(record, each)} {place(each)}" for each in once(failing))
+        told = "; ".join(f"{_told(record, each)} {place(each)}{_most(record, each)}" for each in once(failing))
         return f"{told}; {headline(record)}" if held and record.baseline is not None else told
     blocks = [list(_head(record, each)) for each in once(failing)]
     if seen.flops is not None:
@@ -47,7 +48,7 @@ def render(record: Record, *, verbosity: int) -> str:
         blocks.append(list(_modules(seen.flops, others)))
     for peak in seen.memory:
         if any(_is_broken(each, Unit.BYTE) and each.device == peak.device for each in others):
-            blocks.append(list(_categories(peak)))
+            blocks.append(list(peak_lines(peak)))
     if seen.flops is not None and any(each.code == "unknown-op" for each in failing):
         undecided = [each.expectation.origin for each in failing if each.code == "unknown-op" and _is_budget(each)]
         blocks.append(["Ops without a formula", *unknown_op_lines(seen.flops.unknown_ops, undecided)])
@@ -125,10 +126,21 @@ def _phases(tally: FlopTally) -> Iterator[str]:
         yield f"  {', '.join(shown)}"
 
 
-def _categories(peak: MemoryPeak) -> Iterator[str]:
-    yield f"What {peak.device} held at its peak of {format_amount(peak.peak_bytes, Unit.BYTE)}"
+def _most(record: Record, finding: Finding) -> str:
+    if finding.expectation.source == "baseline" or not _is_broken(finding, Unit.BYTE):
+        return ""
+    held = [largest(peak) for peak in record.measurement.memory if peak.device == finding.device]
+    return "".join(f", {each}" for each in held[:1] if each)
+
+
+def peak_lines(peak: MemoryPeak, when: str = "") -> Iterator[str]:
+    """Yield what a device held at its peak: by category, and the ten largest by category and module."""
+    yield f"What {peak.device} held at its peak of {format_amount(peak.peak_bytes, Unit.BYTE)}{when}"
     parts = sorted(peak.by_category.items(), key=lambda pair: -pair[1])
     for name, size in [*parts, ("already there at the start", peak.start_bytes)]:
         if size:
             share = percent(size, peak.peak_bytes)
             yield f"  {share:>7}  {format_amount(size, Unit.BYTE):>13}  {name.replace('_', ' ')}"
+    if peak.owners:
+        yield "Where it was held"
+        yield from top_lines(peak)
