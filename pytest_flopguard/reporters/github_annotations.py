@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pytest_flopguard.core.verdict import Finding
@@ -32,7 +32,7 @@ def render(leg: Leg, locate: Locate, *, rises_fail: bool = False, open_fails: bo
 
     ``rises_fail`` and ``open_fails`` say what else fails the job: numbers that rose, and what is undecided.
     """
-    told = list(_told(leg.entries, rises_fail, open_fails))
+    told = list(_told(leg, rises_fail, open_fails))
     told.sort(key=lambda each: each.level != "error")
     lines = []
     for each in told[:MOST]:
@@ -50,10 +50,11 @@ def _more(count: int) -> str:
     return f"flopguard: {count} more"
 
 
-def _told(entries: Sequence[Entry], rises_fail: bool, open_fails: bool) -> Iterator[_Told]:
-    for entry in entries:
+def _told(leg: Leg, rises_fail: bool, open_fails: bool) -> Iterator[_Told]:
+    for entry in leg.entries:
         yield from _of_findings(entry, open_fails)
-        if entry.compared is None or not (entry.dearer or entry.unclear):
+        # What moved from the baseline beside the test is a finding already.
+        if not leg.has_base or entry.compared is None or not (entry.dearer or entry.unclear):
             continue
         level: Level = "error" if (rises_fail if entry.dearer else open_fails) else "warning"
         lines = [*entry.compared.reasons, *map(number, entry.compared.numbers)]

@@ -64,7 +64,7 @@ def headline(legs: Sequence[Leg]) -> str:
     gone = sum(len(leg.gone) for leg in legs)
     told = [f"{count} {word}" for word, count in {**counts, "gone": gone}.items() if count]
     measured = sum(len(leg.entries) for leg in legs)
-    return f"flopguard: {', '.join(told) or 'nothing broke'}, of {measured} measured"
+    return f"flopguard: {', '.join(told)} of {measured} measured" if told else f"flopguard: {measured} measured"
 
 
 def _parts(leg: Leg, *, named: bool) -> Iterator[_Part]:

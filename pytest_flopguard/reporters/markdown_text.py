@@ -15,14 +15,13 @@ _REFERENCES[ord("$")] = "<span>&#36;</span>"
 _GAP = "\u200b"
 _FOUND_LATER = re.compile(r"[@#](?=\S)|:(?=[^\s:])|\bwww(?=\.)|\bgh-(?=\d)", re.IGNORECASE)
 # What makes a list, a heading or a rule of a line that begins with it.
-_OPENING = re.compile(r"^(?:[-+=]|\d+(?=[.)]))")
+_OPENING = re.compile(r"^[-+=]|(?<=\d)\.(?=\s|$)")
 
 
 def cell(text: str, most: int | None = None) -> str:
     """Return a text for a cell of a table, and for anywhere else on a line, also between HTML tags."""
     told = _FOUND_LATER.sub(lambda found: found[0] + _GAP, one_line(text, most))
-    escaped = told.translate(_REFERENCES)
-    return _OPENING.sub(lambda found: _opened(found[0]), escaped)
+    return _OPENING.sub(lambda found: f"&#{ord(found[0])};", told.translate(_REFERENCES))
 
 
 def code(text: str, most: int | None = None) -> str:
@@ -40,7 +39,3 @@ def cell_code(text: str, most: int | None = None) -> str:
     """Return a text as code, for a cell of a table."""
     # Tables are cut into cells before anything else is read, and a pipe's own backslash is taken away there.
     return code(text, most).replace("|", "\\|")
-
-
-def _opened(start: str) -> str:
-    return "".join(f"&#{ord(each)};" for each in start)

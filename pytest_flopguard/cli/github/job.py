@@ -31,7 +31,8 @@ class Job:
     workspace: Path = field(default_factory=Path)
     folder: Path = field(default_factory=lambda: Path(gettempdir()))
     api_url: str = _API
-    link: str = ""
+    server_url: str = ""
+    run_id: str = ""
     token: str = ""
     output: Path | None = None
     summary: Path | None = None
@@ -41,6 +42,16 @@ class Job:
         """The number of the pull request that the job runs for."""
         number = self._at("pull_request", "number")
         return number if self.event_name in _WITH_PULL_REQUEST and type(number) is int else None
+
+    @property
+    def link(self) -> str:
+        """Where this run is shown."""
+        return self.run_link(int(self.run_id)) if self.run_id.isdecimal() else ""
+
+    def run_link(self, number: int) -> str:
+        """Return where a run of the repository is shown, empty where that is not known."""
+        there = self.server_url and self.repository
+        return f"{self.server_url}/{self.repository}/actions/runs/{number}" if there else ""
 
     @property
     def base(self) -> str:
@@ -64,15 +75,15 @@ def read_job(environment: Mapping[str, str]) -> Job:
         return Path(environment[name]) if environment.get(name) else None
 
     get = environment.get
-    repository, run, server = get("GITHUB_REPOSITORY", ""), get("GITHUB_RUN_ID", ""), get("GITHUB_SERVER_URL", "")
     return Job(
         event_name=get("GITHUB_EVENT_NAME", ""),
         event=_event(path("GITHUB_EVENT_PATH")),
-        repository=repository,
+        repository=get("GITHUB_REPOSITORY", ""),
         workspace=path("GITHUB_WORKSPACE") or Path.cwd(),
         folder=path("RUNNER_TEMP") or Path(gettempdir()),
         api_url=(get("GITHUB_API_URL") or _API).rstrip("/"),
-        link=f"{server}/{repository}/actions/runs/{run}" if server and repository and run.isdecimal() else "",
+        server_url=get("GITHUB_SERVER_URL", ""),
+        run_id=get("GITHUB_RUN_ID", ""),
         token=get("FLOPGUARD_TOKEN") or get("GITHUB_TOKEN", ""),
         output=path("GITHUB_OUTPUT"),
         summary=path("GITHUB_STEP_SUMMARY"),

@@ -1,0 +1,119 @@
+"""A workflow_run event: the pull request whose run it was, and a report of code that nobody has looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_flopguard.cli.github.api import Api
+from pytest_flopguard.cli.github.job import Job
+from pytest_flopguard.core.errors import MESSAGES, UsageError, problem
+from pytest_flopguard.core.record import RunReport, run_to_json
+from pytest_flopguard.reporters import json_file
+
+# More than any report of numbers needs; what is larger is there to do harm.
+_MOST_BYTES = 32 * 1024 * 1024
+_MOST = 10**30
+_LONGEST_NAME = 1000
+
+
+class NoPullRequestError(Exception):
+    """There is no pull request to comment on; the text is the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForkRun:
+    """The run that an event tells of: whose code it ran, and its number."""
+
+    event: str
+    sha: str
+    repository: str
+    branch: str
+    number: int
+
+
+def fork_run(job: Job) -> ForkRun:
+    """Read the event, which GitHub wrote; UsageError for any other one."""
+    given: Any = job.event.get("workflow_run")
+    if job.event_name != "workflow_run" or not isinstance(given, Mapping):
+        expected = "workflow_run: this is for a workflow that runs after another one"
+        name, value = "GITHUB_EVENT_NAME", job.event_name
+        raise UsageError([problem("bad-value", "environment", name=name, value=value, expected=expected, hint="")])
+    head = given.get("head_repository")
+    return ForkRun(
+        event=str(given.get("event", "")),
+        sha=str(given.get("head_sha", "")),
+        repository=str(head.get("full_name", "")) if isinstance(head, Mapping) else "",
+        branch=str(given.get("head_branch", "")),
+        number=int(given.get("id", 0)),
+    )
+
+
+def pull_request_of(run: ForkRun, api: Api, repository: str) -> int:
+    """Return the number of the one open pull request whose head was run; NoPullRequestError where there is none.
+
+    Nothing that the run left behind is asked: its code may have written what it liked.
+    """
+    if run.event != "pull_request":
+        raise NoPullRequestError(f"the run was for {run.event or 'no event'}, not for a pull request")
+    # The list by commit knows none of a fork's: its head's branch leads there.
+    branch = f"{run.repository.partition('/')[0]}:{run.branch}"
+    places: tuple[tuple[str, dict[str, str]], ...] = (
+        (f"/repos/{repository}/pulls", {"state": "open", "head": branch}),
+        (f"/repos/{repository}/commits/{run.sha}/pulls", {}),
+    )
+    for path, query in places if run.sha.isalnum() else ():
+        found = {each["number"] for each in api.pages(path, **query) if _is_of(each, run)}
+        if len(found) > 1:
+            raise NoPullRequestError(f"more than one pull request has the head {run.sha[:12]}")
+        if found:
+            return int(found.pop())
+    raise NoPullRequestError(f"no open pull request has the head {run.sha[:12]} any more")
+
+
+def load_untrusted(path: Path) -> RunReport:
+    """Read a report that anybody may have written; UsageError where it is more or other than numbers and names."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise _bad(path, error.strerror or str(error)) from error
+    if size > _MOST_BYTES:
+        raise _bad(path, f"it has {size:,} bytes, more than {_MOST_BYTES:,}")
+    run = json_file.load(path)
+    _check(run_to_json(run), path)
+    strange = sorted({each.code for record in run.records for each in record.findings} - MESSAGES.keys())
+    if strange:
+        raise _bad(path, f"no such code: {strange[0][:40]!r}")
+    if any(len(each.nodeid) > _LONGEST_NAME for each in run.records):
+        raise _bad(path, f"a test's name is longer than {_LONGEST_NAME}")
+    return run
+
+
+def _check(value: Any, path: Path) -> None:
+    """Refuse numbers that no computer of today could have counted to: printing them may take for ever."""
+    if isinstance(value, dict):
+        for each in value.values():
+            _check(each, path)
+    elif isinstance(value, list):
+        for each in value:
+            _check(each, path)
+    elif isinstance(value, int) and abs(value) > _MOST:
+        raise _bad(path, f"a number of it has {len(str(value))} digits")
+
+
+def _is_of(pull: Mapping[str, Any], run: ForkRun) -> bool:
+    head = pull.get("head")
+    repository = head.get("repo") if isinstance(head, Mapping) else None
+    return (
+        isinstance(head, Mapping)
+        and isinstance(repository, Mapping)
+        and pull.get("state") == "open"
+        and head.get("sha") == run.sha
+        and repository.get("full_name") == run.repository
+    )
+
+
+def _bad(path: Path, reason: str) -> UsageError:
+    return UsageError([problem("bad-report", path, reason=reason)])

@@ -1,0 +1,77 @@
+"""Legs published in a job: annotations in the log, its summary, and the comment. None of it fails the job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_flopguard.cli.github.api import Api, ApiError, DeniedError
+from pytest_flopguard.cli.github.inputs import Comment, FailOn
+from pytest_flopguard.cli.github.job import Job
+from pytest_flopguard.cli.github.outputs import say, tell, write
+from pytest_flopguard.cli.github.sticky import write as write_comment
+from pytest_flopguard.core.errors import message
+from pytest_flopguard.reporters import github_annotations, github_comment, github_summary
+from pytest_flopguard.reporters.github_annotations import Locate
+from pytest_flopguard.reporters.github_entries import Leg
+from pytest_flopguard.reporters.one_line import one_line
+
+_REASON = 300
+
+
+def annotate(leg: Leg, locate: Locate, fail_on: FailOn) -> None:
+    """Write the worst findings of a run as annotations."""
+    write(github_annotations.render(leg, locate, rises_fail=fail_on != "budget", open_fails=fail_on == "undecided"))
+    for each in leg.notes:
+        tell("notice", each)
+    new = sum(each.word == "new" for each in leg.entries)
+    if new:
+        tell("notice", f"{new} measured without a baseline yet: pytest --flop-update=new writes it")
+
+
+def summarize(job: Job, legs: Sequence[Leg]) -> None:
+    """Append runs to the summary of the step."""
+    if job.summary is None:
+        say("no summary: GITHUB_STEP_SUMMARY is not set")
+        return
+    written = job.summary.stat().st_size if job.summary.exists() else 0
+    text = github_summary.render(legs, written=written)
+    if not text:
+        say("no summary: what the step has written already leaves no room")
+        return
+    with job.summary.open("a", encoding="utf-8", newline="\n") as stream:
+        stream.write(text)
+
+
+def comment(job: Job, legs: Sequence[Leg], name: str, when: Comment) -> None:
+    """Write runs as a comment on the pull request that the job runs for, or say why not."""
+    if when == "never":
+        return
+    if job.pull_request is None:
+        say(f"no comment: a job for {job.event_name or 'no event'} has no pull request")
+    elif not job.token:
+        say("no comment: this step has no token")
+    else:
+        comment_on(job, job.pull_request, legs, name, when)
+
+
+def comment_on(job: Job, number: int, legs: Sequence[Leg], name: str, when: Comment, *, link: str = "") -> None:
+    """Write runs as a comment on a pull request; one that is there is always kept up to date."""
+    if when == "never":
+        return
+    body = github_comment.render(legs, name, link=link or job.link)
+    create = when == "always" or any(each.moved for each in legs)
+    try:
+        done = write_comment(Api(job.api_url, job.token), job.repository, number, name, body, create=create)
+    except ApiError as error:
+        not_written(error)
+    else:
+        say(f"comment on pull request {number}: {done}")
+
+
+def not_written(error: ApiError) -> None:
+    """Tell why there is no comment, as what it is: usual for a pull request from a fork, or a fault."""
+    reason = one_line(str(error), _REASON)
+    if isinstance(error, DeniedError):
+        tell("notice", message("no-comment", reason=f"the token may not write here ({reason})"))
+    else:
+        tell("warning", message("no-comment", reason=reason))
