@@ -13,6 +13,7 @@ from pytest_flopguard.core.standing import standings
 from pytest_flopguard.reporters.details import details
 from pytest_flopguard.reporters.finding_text import budget_findings, place, sentence, verdict
 from pytest_flopguard.reporters.outcome_words import outcome_word, summary
+from pytest_flopguard.reporters.predictions import prediction_lines
 from pytest_flopguard.reporters.record_cells import file_and_name
 from pytest_flopguard.reporters.record_table import record_table
 from pytest_flopguard.reporters.table import shorten
@@ -34,7 +35,10 @@ def render(run: RunReport, *, verbosity: int, width: int) -> str:
     blocks = [record_table(run.records, width, every_finding=verbosity > 0)] if run.records else []
     if verbosity > 1:
         blocks.extend(list(details(record)) for record in run.records)
-    blocks.append([*_reasons(run, width), *_unknown_ops(run, width), *_notes(run, width), summary(run)])
+    predictions = [
+        line for each in prediction_lines(run.records, every=verbosity > 1) for line in _hanging(each, width)
+    ]
+    blocks.append([*_reasons(run, width), *_unknown_ops(run, width), *predictions, *_notes(run, width), summary(run)])
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
