@@ -109,8 +109,8 @@ class Allocator:
         if self.events is not None:
             self.events.append(("free_requested", block.address, block.requested, block.stream))
         if block.uses:
-            block.waits_for, block.uses = block.uses, None
-            self._waiting.append(block)
+            uses, block.uses = block.uses, None
+            self.wait(block, uses)
         else:
             self.finish_free(block)
 
@@ -247,6 +247,11 @@ class Allocator:
         return block
 
     # Giving memory back.
+
+    def wait(self, block: Block, streams: set[int]) -> None:
+        """Let a freed block wait for the work of these streams (``insert_events``)."""
+        block.waits_for = streams
+        self._waiting.append(block)
 
     def process_events(self) -> None:
         """Finish the frees whose events are done (``process_events``); every malloc begins with it."""

@@ -92,11 +92,7 @@ def _map(allocator: Allocator, block: Block, size: int) -> bool:
 
 def shrink(allocator: Allocator, block: Block) -> None:
     """Unmap the whole pages of a free block, and drop its range once nothing of it is mapped (``unmap_block``)."""
-    range_ = block.expandable
-    assert range_ is not None
-    page = range_.page
-    begin = range_.address + -(-(block.address - range_.address) // page) * page
-    end = range_.address + (block.address + block.size - range_.address) // page * page
+    begin, end = whole_pages(block)
     if begin >= end:
         return
     shelf = block.shelf
@@ -113,6 +109,15 @@ def shrink(allocator: Allocator, block: Block) -> None:
     allocator.tell("segment_unmap", begin, end - begin, shelf.stream)
     if not block.is_split:
         shelf.remove_unmapped(block)  # release_expandable_segment
+
+
+def whole_pages(block: Block) -> tuple[int, int]:
+    """Return the addresses between which a block of an expandable segment fills whole pages, none for other blocks."""
+    range_ = block.expandable
+    if range_ is None:
+        return 0, 0
+    before, after = block.address - range_.address, block.address + block.size - range_.address
+    return range_.address + -(-before // range_.page) * range_.page, range_.address + after // range_.page * range_.page
 
 
 def _cut_front(block: Block, size: int) -> None:
