@@ -1,0 +1,201 @@
+"""Which kernel a GPU runs scaled dot-product attention with: cuDNN, flash, efficient or math.
+
+Source: aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (select_sdp_backend and its filters) and
+aten/src/ATen/native/transformers/sdp_utils_cpp.h, as of torch 2.13. Flags and order are torch's own, so
+``torch.nn.attention.sdpa_kernel`` and ``torch.backends.cuda.enable_flash_sdp`` bite.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.attention import SDPBackend
+
+from pytest_flopguard.backends.simulated.gpus import Gpu
+
+_HALF = (torch.float16, torch.bfloat16)
+# aten/src/ATen/Context.h: the order until somebody sets another.
+_DEFAULT_ORDER = [1, 2, 0, 3, 4]
+_CUDNN_FIRST = [3, 1, 2, 0]
+_MOST_CUDNN_BATCHES = 65_535
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionCall:
+    """One call of scaled_dot_product_attention, for the filters (``sdp_params``)."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    mask: torch.Tensor | None
+    dropout: float
+    is_causal: bool
+    enable_gqa: bool
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Query, key and value."""
+        return self.query, self.key, self.value
+
+    @property
+    def needs_grad(self) -> bool:
+        """Whether a backward may follow."""
+        return torch.is_grad_enabled() and any(each.requires_grad for each in self.tensors)
+
+
+class NoKernel(RuntimeError):
+    """No kernel that is enabled can run the call; torch raises in the same place."""
+
+
+def chosen(call: AttentionCall, gpu: Gpu) -> SDPBackend:
+    """Return the backend that the GPU runs. Raises NoKernel where all that could are switched off."""
+    for number in _order(gpu):
+        backend, allowed = _BACKENDS.get(number, (None, None))
+        if backend is not None and allowed is not None and allowed(call, gpu):
+            return backend
+    raise NoKernel("No available kernel. Aborting execution.")
+
+
+def _order(gpu: Gpu) -> Sequence[int]:
+    order: list[int] = torch._C._get_sdp_priority_order()
+    prefers_cudnn = gpu.cudnn > 91_500 and gpu.capability[0] in (9, 10) and not _set("TORCH_CUDNN_SDPA_DEPRIORITIZED")
+    return _CUDNN_FIRST if order == _DEFAULT_ORDER and prefers_cudnn else order
+
+
+def _set(name: str) -> bool:
+    return os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE", "Y")
+
+
+def _cudnn(call: AttentionCall, gpu: Gpu) -> bool:
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    return (
+        torch._C._get_cudnn_sdp_enabled()
+        and _four_dimensional(call)
+        and not (deterministic and not torch.is_deterministic_algorithms_warn_only_enabled())
+        and _same_dtype(call, _HALF)
+        and _mask_fits(call)
+        and gpu.capability >= (8, 0)
+        and float(call.dropout * 16).is_integer()
+        and not (call.dropout and 91_100 < gpu.cudnn < 91_400)
+        and _has_positions(call)
+        and _last_stride_is_one(call, but_single=True)
+        and _heads_fit(call, grouped=True, one_key_value=False)
+        and _cudnn_sizes(call, gpu)
+    )
+
+
+def _cudnn_sizes(call: AttentionCall, gpu: Gpu) -> bool:
+    """check_cudnn_tensor_shapes: heads of up to 128, or 192 and 128, in multiples of 8; no single key."""
+    width, value_width = call.query.shape[3], call.value.shape[3]
+    limit = 192 if gpu.capability[0] in (9, 10) and (width, value_width) == (192, 128) else 128
+    return (
+        max(call.query.shape[:2]) <= _MOST_CUDNN_BATCHES
+        and max(width, value_width) <= limit
+        and width % 8 == 0
+        and value_width % 8 == 0
+        and call.key.shape[2] != 1
+        and not (call.dropout and call.query.shape[2] == 1)
+    )
+
+
+def _flash(call: AttentionCall, gpu: Gpu) -> bool:
+    width = call.query.shape[-1]
+    return (
+        torch._C._get_flash_sdp_enabled()
+        and _four_dimensional(call)
+        and call.mask is None
+        and width == call.key.shape[-1] == call.value.shape[-1] <= 256
+        and gpu.capability >= (8, 0)
+        and _flash_trains(call, gpu)
+        and not (call.is_causal and call.query.shape[-2] != call.key.shape[-2])
+        and _same_dtype(call, _HALF)
+        and _heads_fit(call, grouped=True)
+        and _has_positions(call)
+        and _last_stride_is_one(call, but_single=True)
+    )
+
+
+def _flash_trains(call: AttentionCall, gpu: Gpu) -> bool:
+    """Backward of heads over 192 needs more shared memory than sm86 to sm89 and sm120 have."""
+    small = (8, 6) <= gpu.capability <= (8, 9) or (12, 0) <= gpu.capability <= (12, 1)
+    width = call.query.shape[-1]
+    return not (small and call.needs_grad) or width <= 192 or (not call.dropout and width > 224)
+
+
+def _efficient(call: AttentionCall, gpu: Gpu) -> bool:
+    step = _alignment(call, gpu)
+    widths = call.query.shape[-1], call.value.shape[-1]
+    dtypes = (*_HALF, torch.float32) if gpu.capability >= (8, 0) else (torch.float16, torch.float32)
+    return (
+        torch._C._get_mem_efficient_sdp_enabled()
+        and _four_dimensional(call)
+        and call.key.shape[-1] == widths[0]
+        and all(width > 0 and width % step == 0 for width in widths)
+        and _has_positions(call)
+        and _last_stride_is_one(call, but_single=False)
+        and _heads_fit(call, grouped=False)
+        and _same_dtype(call, dtypes)
+    )
+
+
+def _alignment(call: AttentionCall, gpu: Gpu) -> int:
+    """Return of what the heads' width must be a multiple (``minimum_gemm_alignment``)."""
+    half = call.query.dtype in _HALF
+    least = 4 if gpu.capability >= (8, 0) else 1
+    tensor_cores = gpu.capability >= (8, 0) or (gpu.capability >= (7, 0) and half)
+    return max(least, 128 // (16 if half else 32)) if tensor_cores else least
+
+
+def _math(call: AttentionCall, gpu: Gpu) -> bool:
+    return bool(torch._C._get_math_sdp_enabled())
+
+
+def _four_dimensional(call: AttentionCall) -> bool:
+    return all(each.dim() == 4 and not each.is_nested for each in call.tensors)
+
+
+def _same_dtype(call: AttentionCall, allowed: tuple[torch.dtype, ...]) -> bool:
+    return call.query.dtype in allowed and all(each.dtype == call.query.dtype for each in call.tensors)
+
+
+def _has_positions(call: AttentionCall) -> bool:
+    return call.query.shape[-2] != 0 and call.key.shape[-2] != 0
+
+
+def _last_stride_is_one(call: AttentionCall, *, but_single: bool) -> bool:
+    dense = all(each.stride(-1) == 1 for each in call.tensors) or (but_single and call.query.shape[-1] == 1)
+    return dense and (call.mask is None or call.mask.stride(-1) == 1)
+
+
+def _heads_fit(call: AttentionCall, *, grouped: bool, one_key_value: bool = True) -> bool:
+    """Equal batches, and equal heads, or query heads in groups where a kernel can and the caller asks for it."""
+    heads = [each.shape[-3] for each in call.tensors]
+    if len({each.shape[0] for each in call.tensors}) != 1:
+        return False
+    if call.enable_gqa and grouped:
+        if one_key_value and heads[1] != heads[2]:
+            return False
+        return heads[0] % heads[1] == 0 and heads[0] % heads[2] == 0
+    return len(set(heads)) == 1
+
+
+def _mask_fits(call: AttentionCall) -> bool:
+    """check_attn_mask_shape: a mask of two or four dimensions that broadcasts, and that nobody trains."""
+    mask = call.mask
+    if mask is None:
+        return True
+    wanted = (call.query.shape[0], call.query.shape[1], call.query.shape[2], call.key.shape[2])
+    if mask.requires_grad or mask.dim() not in (2, 4):
+        return False
+    return all(size in (1, want) for size, want in zip(reversed(mask.shape), reversed(wanted), strict=False))
+
+
+_BACKENDS: dict[int, tuple[SDPBackend, Callable[[AttentionCall, Gpu], bool]]] = {
+    3: (SDPBackend.CUDNN_ATTENTION, _cudnn),
+    1: (SDPBackend.FLASH_ATTENTION, _flash),
+    2: (SDPBackend.EFFICIENT_ATTENTION, _efficient),
+    0: (SDPBackend.MATH, _math),
+}

@@ -1,0 +1,114 @@
+"""What a given GPU would run: composite ops whose way depends on the device are led there on fake CUDA tensors.
+
+torch decides in C++, by what it was built with and by the GPU that it finds. A build for CPUs, or a machine without a
+GPU, decides otherwise for the same call. ``routed`` puts its own choice before that, for CUDA tensors alone; real CPU
+tensors never come here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from pytest_flopguard.backends.simulated import attention_kernels, foreach_support, recurrent_kernels
+from pytest_flopguard.backends.simulated.attention_choice import AttentionCall, chosen
+from pytest_flopguard.backends.simulated.batch_norm_choice import batch_norm_impl_index
+from pytest_flopguard.backends.simulated.gpus import Gpu
+
+_aten = torch.ops.aten
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+
+# Blocks may nest; the innermost one's GPU counts.
+_gpus: list[Gpu] = []
+
+
+@contextmanager
+def routed(gpu: Gpu) -> Iterator[None]:
+    """Within the block fake CUDA tensors take the ways that they would take on this GPU; it nests."""
+    _gpus.append(gpu)
+    try:
+        with ExitStack() as stack:
+            if len(_gpus) == 1:
+                stack.enter_context(_registered())
+                stack.enter_context(foreach_support.fake_tensors_supported())
+            yield
+    finally:
+        _gpus.pop()
+
+
+@contextmanager
+def _registered() -> Iterator[None]:
+    library = torch.library.Library("aten", "IMPL")
+    decomposed: list[Any] = []
+    try:
+        with warnings.catch_warnings():
+            # That a kernel of torch is overridden is what is wanted.
+            warnings.simplefilter("ignore")
+            for op, route in _ROUTES:
+                library.impl(op, route, "AutogradCUDA")
+        for op, route in _ROUTES:
+            # In inference mode composite ops come undecomposed, and are then asked to decompose themselves.
+            if _COMPOSITE not in op.py_kernels:
+                op.py_kernels[_COMPOSITE] = _or_itself(op, route)
+                decomposed.append(op)
+        yield
+    finally:
+        for op in decomposed:
+            del op.py_kernels[_COMPOSITE]
+        library._destroy()
+
+
+def _or_itself(op: Any, route: Callable[..., Any]) -> Callable[..., Any]:
+    """Take the route for CUDA tensors, and torch's own way for all others."""
+
+    def decompose(*args: Any, **kwargs: Any) -> Any:
+        on_gpu = isinstance(args[0], torch.Tensor) and args[0].device.type == "cuda"
+        return route(*args, **kwargs) if on_gpu else op._op_dk(_COMPOSITE, *args, **kwargs)
+
+    return decompose
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    call = AttentionCall(
+        query=query,
+        key=key,
+        value=value,
+        mask=attn_mask,
+        dropout=dropout_p,
+        is_causal=is_causal,
+        enable_gqa=enable_gqa,
+    )
+    return attention_kernels.run(call, chosen(call, _gpus[-1]), scale)
+
+
+def _rms_norm(
+    x: torch.Tensor, normalized_shape: Sequence[int], weight: torch.Tensor | None = None, eps: float | None = None
+) -> torch.Tensor:
+    """rms_norm_symint of layer_norm.cpp: fused, but for complex numbers and a weight of another type."""
+    if x.is_complex() or (weight is not None and weight.dtype != x.dtype):
+        composed: torch.Tensor = _aten.rms_norm.default._op_dk(_COMPOSITE, x, normalized_shape, weight, eps)
+        return composed
+    fused: torch.Tensor = _aten._fused_rms_norm(x, list(normalized_shape), weight, eps)[0]
+    return fused
+
+
+_ROUTES: tuple[tuple[Any, Callable[..., Any]], ...] = (
+    (_aten.scaled_dot_product_attention.default, _attention),
+    (_aten.rms_norm.default, _rms_norm),
+    (_aten._batch_norm_impl_index.default, batch_norm_impl_index),
+    *recurrent_kernels.ROUTES,
+)
