@@ -53,8 +53,8 @@ def _more(count: int) -> str:
 def _told(leg: Leg, rises_fail: bool, open_fails: bool) -> Iterator[_Told]:
     for entry in leg.entries:
         yield from _of_findings(entry, open_fails)
-        # What moved from the baseline beside the test is a finding already.
-        if not leg.has_base or entry.compared is None or not (entry.dearer or entry.unclear):
+        # What moved from the baseline beside the test is a finding already, and what broke is told once.
+        if not leg.has_base or entry.broken or entry.compared is None or not (entry.dearer or entry.unclear):
             continue
         level: Level = "error" if (rises_fail if entry.dearer else open_fails) else "warning"
         lines = [*entry.compared.reasons, *map(number, entry.compared.numbers)]

@@ -77,9 +77,9 @@ class Entry:
 class Leg:
     """One run to publish: its entries, the worst first, and what ``against`` names, if anything.
 
-    ``has_base`` where that is another revision, and not the baselines beside the tests. ``gone`` are compared tests that
-    did not run. ``trusted`` is false for a run of somebody else's code: of that only numbers, names of tests and words of
-    ours are shown.
+    ``has_base`` where that is another revision, and not the baselines beside the tests. ``gone`` are compared tests
+    that did not run. ``trusted`` is false for a run of somebody else's code: of that only numbers, names of tests and
+    words of ours are shown.
     """
 
     name: str

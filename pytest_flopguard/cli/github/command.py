@@ -25,12 +25,12 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "github",
         help="run and publish in a job of GitHub Actions",
         description="Run and publish in a job of GitHub Actions, which is read from GITHUB_* variables. The token is "
-        "FLOPGUARD_TOKEN, else GITHUB_TOKEN.",
+        "FLOPGUARD_TOKEN.",
     )
     there = parser.add_subparsers(metavar="STEP", required=True)
     _add(there, "run", steps.run, "run pytest and publish; the inputs are FLOPGUARD_* variables")
-    step = _add(there, "comment", steps.comment, "comment on what run saved; the inputs are FLOPGUARD_* variables")
-    step.add_argument("--report", type=Path, metavar="FILE.json", help="the report; FLOPGUARD_REPORT by default")
+    step = _add(there, "comment", steps.comment, "send the comment that run saved where it had no token")
+    step.add_argument("file", type=Path, metavar="COMMENT.json", help="what the output comment-json names")
     step = _add(there, "publish", steps.publish, "publish a report that pytest --flop-report saved")
     _report(step)
     step.add_argument("--base", type=Path, metavar="FILE.json", help="the report to compare with")

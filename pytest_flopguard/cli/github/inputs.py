@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ def read_inputs(environment: Mapping[str, str], workspace: Path) -> Inputs:
         return chosen
 
     folder = workspace / (given["working-directory"] or ".")
-    if not folder.is_dir():
+    # Path.is_dir raises for what no file can be named.
+    if not os.path.isdir(folder):
         wrong("working-directory", "a folder that is there")
     if given["id"] and not ID.fullmatch(given["id"]):
         wrong("id", ID_RULE)

@@ -22,7 +22,7 @@ _NO_COMMIT = "0" * 40
 class Job:
     """Where a job runs and for what. Empty texts and None where there is no job, as on a desk.
 
-    ``event`` is the webhook's payload. ``token`` is FLOPGUARD_TOKEN, else GITHUB_TOKEN.
+    ``event`` is the webhook's payload, ``token`` is FLOPGUARD_TOKEN, ``folder`` is for files of the job.
     """
 
     event_name: str = ""
@@ -84,7 +84,7 @@ def read_job(environment: Mapping[str, str]) -> Job:
         api_url=(get("GITHUB_API_URL") or _API).rstrip("/"),
         server_url=get("GITHUB_SERVER_URL", ""),
         run_id=get("GITHUB_RUN_ID", ""),
-        token=get("FLOPGUARD_TOKEN") or get("GITHUB_TOKEN", ""),
+        token=get("FLOPGUARD_TOKEN", ""),
         output=path("GITHUB_OUTPUT"),
         summary=path("GITHUB_STEP_SUMMARY"),
     )

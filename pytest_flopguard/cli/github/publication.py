@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from pytest_flopguard.cli.github import draft_file
 from pytest_flopguard.cli.github.api import Api, ApiError, DeniedError
+from pytest_flopguard.cli.github.draft_file import Draft
 from pytest_flopguard.cli.github.inputs import Comment, FailOn
 from pytest_flopguard.cli.github.job import Job
 from pytest_flopguard.cli.github.outputs import say, tell, write
@@ -42,26 +45,38 @@ def summarize(job: Job, legs: Sequence[Leg]) -> None:
         stream.write(text)
 
 
-def comment(job: Job, legs: Sequence[Leg], name: str, when: Comment) -> None:
-    """Write runs as a comment on the pull request that the job runs for, or say why not."""
+def comment(job: Job, legs: Sequence[Leg], name: str, when: Comment, later: Path | None = None) -> str:
+    """Write runs as a comment on the pull request that the job runs for, or say why not.
+
+    Without a token the comment is put into the file ``later``, whose name is returned; otherwise nothing is.
+    """
     if when == "never":
-        return
+        return ""
     if job.pull_request is None:
         say(f"no comment: a job for {job.event_name or 'no event'} has no pull request")
-    elif not job.token:
-        say("no comment: this step has no token")
+        return ""
+    draft = draft_of(legs, name, when, job.link)
+    if job.token:
+        send(job, job.pull_request, draft)
+    elif later is not None:
+        draft_file.save(draft, later)
+        return str(later)
     else:
-        comment_on(job, job.pull_request, legs, name, when)
+        say("no comment: FLOPGUARD_TOKEN is not set")
+    return ""
 
 
-def comment_on(job: Job, number: int, legs: Sequence[Leg], name: str, when: Comment, *, link: str = "") -> None:
-    """Write runs as a comment on a pull request; one that is there is always kept up to date."""
-    if when == "never":
-        return
-    body = github_comment.render(legs, name, link=link or job.link)
+def draft_of(legs: Sequence[Leg], name: str, when: Comment, link: str) -> Draft:
+    """Return runs as a comment, which is made where something moved or where it is always wanted."""
     create = when == "always" or any(each.moved for each in legs)
+    return Draft(id=name, body=github_comment.render(legs, name, link=link), create=create)
+
+
+def send(job: Job, number: int, draft: Draft) -> None:
+    """Write a comment on a pull request; one that is there is always kept up to date."""
     try:
-        done = write_comment(Api(job.api_url, job.token), job.repository, number, name, body, create=create)
+        api = Api(job.api_url, job.token)
+        done = write_comment(api, job.repository, number, draft.id, draft.body, create=draft.create)
     except ApiError as error:
         not_written(error)
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from pytest_flopguard.cli import sides
-from pytest_flopguard.cli.github import publication
+from pytest_flopguard.cli.github import draft_file, publication
 from pytest_flopguard.cli.github.api import Api, ApiError
 from pytest_flopguard.cli.github.base import find_base
 from pytest_flopguard.cli.github.fork_run import NoPullRequestError, fork_run, load_untrusted, pull_request_of
@@ -43,25 +43,18 @@ def run(_: Namespace) -> int:
     publication.annotate(leg, locate(root, job.workspace), inputs.fail_on)
     if inputs.summary:
         publication.summarize(job, [leg])
-    publication.comment(job, [leg], inputs.name, inputs.comment)
-    return _conclude(job, [leg], judged, ended.file)
+    later = publication.comment(job, [leg], inputs.name, inputs.comment, folder / "comment.json")
+    return _conclude(job, [leg], judged, ended.file, later)
 
 
 def comment(options: Namespace) -> int:
-    """Comment on what ``run`` saved: a step of its own, so that the tests' step needs no token."""
+    """Send the comment that ``run`` saved: a step of its own, so that the tests' step needs no token."""
     job = read_job(os.environ)
-    inputs = read_inputs(os.environ, job.workspace)
-    # An empty name is no file, which is told as such.
-    file = options.report or Path(os.environ.get("FLOPGUARD_REPORT", ""))
-    report = json_file.load(file)
-    root = root_of(report, inputs.working_directory, job.workspace)
-    measured = file.parent / "base.json"
-    base = None
-    if inputs.compare_to == "base-run" and measured.exists():
-        base = Base(numbers=sides.of_report(json_file.load(measured)), name="the base", measured=True)
-    elif inputs.compare_to == "base":
-        base = find_base(job, inputs, root, file.parent)
-    publication.comment(job, [leg_of(inputs.name, report, base)], inputs.name, inputs.comment)
+    draft = draft_file.load(options.file)
+    if job.pull_request is None:
+        say(f"no comment: a job for {job.event_name or 'no event'} has no pull request")
+    else:
+        publication.send(job, job.pull_request, draft)
     return 0
 
 
@@ -96,6 +89,8 @@ def fork_comment(options: Namespace) -> int:
     """Comment on the pull request whose run a workflow_run event tells of."""
     job = read_job(os.environ)
     ran = fork_run(job)
+    if options.comment == "never":
+        return 0
     if not options.report.exists():
         tell("notice", message("no-comment", reason=f"that run left no {options.report.name}"))
         return 0
@@ -107,11 +102,12 @@ def fork_comment(options: Namespace) -> int:
     except ApiError as error:
         publication.not_written(error)
     else:
-        publication.comment_on(job, number, [leg], options.id, options.comment, link=job.run_link(ran.number))
+        draft = publication.draft_of([leg], options.id, options.comment, job.run_link(ran.number))
+        publication.send(job, number, draft)
     return 0
 
 
-def _conclude(job: Job, legs: Sequence[Leg], judged: Gate, report: Path | None) -> int:
+def _conclude(job: Job, legs: Sequence[Leg], judged: Gate, report: Path | None, comment: str = "") -> int:
     """Tell why the job fails, and write the outputs."""
     for each in judged.reasons[:10]:
         say(f"fails the job: {each}")
@@ -121,6 +117,7 @@ def _conclude(job: Job, legs: Sequence[Leg], judged: Gate, report: Path | None) 
     values = {
         "outcome": judged.outcome,
         "report-json": report or "",
+        "comment-json": comment,
         "flops-delta": sum(flops) if compared else "",
         "memory-delta": max(memory, key=abs, default=0) if compared else "",
         "tests": sum(leg.tests for leg in legs),
