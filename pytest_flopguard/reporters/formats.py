@@ -9,7 +9,7 @@ from typing import Protocol
 
 from pytest_flopguard.core.errors import UsageError, nearest, problem
 from pytest_flopguard.core.record import RunReport
-from pytest_flopguard.reporters import json_file, markdown
+from pytest_flopguard.reporters import html, json_file, markdown
 
 
 class Reporter(Protocol):
@@ -23,7 +23,7 @@ class Reporter(Protocol):
         """Render the file's text."""
 
 
-BUILT_IN: tuple[Reporter, ...] = (json_file, markdown)
+BUILT_IN: tuple[Reporter, ...] = (json_file, markdown, html)
 FORMATS: Mapping[str, Reporter] = MappingProxyType({each.suffix: each for each in BUILT_IN})
 
 

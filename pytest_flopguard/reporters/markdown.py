@@ -9,7 +9,7 @@ from pytest_flopguard.core.record import RunReport
 from pytest_flopguard.reporters.markdown_text import cell, cell_code, code
 from pytest_flopguard.reporters.outcome_words import Outcome, summary
 from pytest_flopguard.reporters.record_sheets import record_sheets
-from pytest_flopguard.reporters.sheet import SHORT, Sheet
+from pytest_flopguard.reporters.sheet import Sheet
 from pytest_flopguard.reporters.summary_rows import SummaryRow, summary_rows
 from pytest_flopguard.reporters.table import Column
 
@@ -24,6 +24,7 @@ MARKS: dict[Outcome, str] = {
     "skipped": "⏭️",
     "without a budget": "▫️",
 }
+_MOST_ROWS = 30
 _TO_ACT_UPON: tuple[Outcome, ...] = ("failed", "undecided", "warned")
 _AMOUNT = re.compile(r"(?:at least |<|>= |= )?[+\-±]?[\d,.]+%?(?: [A-Za-z]{1,6})?(?: cpu)?|-|")
 _COLUMNS = (
@@ -72,7 +73,8 @@ def causes(rows: Sequence[SummaryRow]) -> Iterator[str]:
 def tests(rows: Sequence[SummaryRow]) -> Iterator[str]:
     """Yield a fold for each record with all that it holds."""
     for row in rows:
-        sheets = "\n\n".join(sheet_text(each.first(3 * SHORT)) for each in record_sheets(row.record))
+        found = (each.first(_MOST_ROWS, "the HTML and JSON reports") for each in record_sheets(row.record))
+        sheets = "\n\n".join(map(sheet_text, found))
         summary_line = f"<summary>{MARKS[row.outcome]} <code>{cell(row.title)}</code></summary>"
         yield f"<details>\n{summary_line}\n\n{sheets}\n\n</details>"
 

@@ -9,8 +9,6 @@ from pytest_flopguard.core.units import Unit
 from pytest_flopguard.reporters.amounts import exact, percent
 from pytest_flopguard.reporters.table import Column
 
-SHORT = 10
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
@@ -21,11 +19,11 @@ class Sheet:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
 
-    def first(self, number: int) -> Sheet:
-        """Return the sheet with its first rows only, and a note on how many more there are."""
+    def first(self, number: int, elsewhere: str) -> Sheet:
+        """Return the sheet with its first rows only, and a note on how many more there are and where."""
         if len(self.rows) <= number:
             return self
-        more = f"{len(self.rows) - number:,} more rows stand in the HTML and JSON reports."
+        more = f"{len(self.rows) - number:,} more rows stand in {elsewhere}."
         return Sheet(
             title=self.title,
             columns=self.columns,

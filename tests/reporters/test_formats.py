@@ -43,8 +43,8 @@ def test_the_longest_suffix_is_meant() -> None:
             "report.jsn",
             "--flop-report: no reporter writes '.jsn' files (report.jsn); did you mean '.json'? [unknown-format]",
         ),
-        ("report", "--flop-report: no reporter writes '' files (report); known are .json [unknown-format]"),
-        ("a.json/report.xml", "--flop-report: no reporter writes '.xml' files (a.json/report.xml); known are .json"),
+        ("report", "--flop-report: no reporter writes '' files (report); known are .html, .json, .md [unknown-format]"),
+        ("a.json/report.csv", "--flop-report: no reporter writes '.csv' files (a.json/report.csv); known are .html"),
     ],
 )
 def test_an_unknown_suffix_is_a_problem_that_names_what_is_known(path: str, text: str) -> None:
