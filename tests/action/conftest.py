@@ -64,12 +64,16 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     seen = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
     # Its lines become search paths, and files like it in those are not read: our editable install is not seen.
     Path(own, "tests.pth").write_text("\n".join(seen) + "\n", encoding="utf-8")
+    # act loses what a step prints last where it ends at once, on a busy machine in one run of ten.
+    bash = folder / "bin" / "bash"
+    bash.write_text('#!/bin/sh\n/bin/bash "$@"\ncode=$?\nsleep 0.2\nexit $code\n', encoding="utf-8")
+    bash.chmod(0o755)
     return folder / "bin"
 
 
-def act_program() -> Path:
+def act_program(folders: str) -> Path:
     """Return act; skips where it is missing, and fails where FLOPGUARD_REQUIRE_ACT is set."""
-    found = shutil.which("act", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
+    found = shutil.which("act", path=folders)
     if found is not None:
         return Path(found)
     reason = "act is not installed: python -m pip install --require-hashes -r tests/action/requirements.txt"
@@ -78,13 +82,19 @@ def act_program() -> Path:
     pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def find_act() -> Callable[[str], Path]:
+    """Give what finds act in folders."""
+    return act_program
+
+
 @pytest.fixture
 def act(tmp_path: Path, exported: Path, scripts: Path, github: GitHubServer) -> Act:
     """A runner of this test that talks to this test's GitHub."""
     stubs = {f"{name}@{sha}": STUBS / name.replace("/", "-") for name, sha in pins(exported)}
     (tmp_path / "artifacts").mkdir()
     return Act(
-        program=act_program(),
+        program=act_program(os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])),
         scripts=scripts,
         folder=tmp_path / "act",
         actions={USES: exported, **stubs},
