@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from pytest_flopguard.core.record import FORMAT_VERSION, RunReport, run_from_jso
 from pytest_flopguard.core.record_shape import REPORT, check_shape
 
 suffix = ".json"
+# What the closed forms here use is far below; time grows with the power of the repetitions.
+_LONGEST_PATTERN, _MOST_REPEATED = 400, 3
+_REPEATED = re.compile(r"[*+{]")
+_NESTED = re.compile(r"\)[*+{]")
 
 
 def render(run: RunReport) -> str:
@@ -53,7 +58,21 @@ def _run(data: object) -> RunReport:
         wrong = [name for name in given if given[name] != follows[name]]
         if wrong:
             raise ValueError(f"records[{index}] contradicts itself: {', '.join(wrong)} should follow from the rest")
+    for record in run.records:
+        for finding in record.findings:
+            for part in finding.expectation.parts:
+                _check_pattern(part.modules)
     return run
+
+
+def _check_pattern(pattern: str) -> None:
+    """Refuse what is no regular expression, and one that a long path could keep busy for hours."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern[:40]!r} is no regular expression: {error}") from error
+    if len(pattern) > _LONGEST_PATTERN or len(_REPEATED.findall(pattern)) > _MOST_REPEATED or _NESTED.search(pattern):
+        raise ValueError(f"the regular expression {pattern[:40]!r} repeats more than modules of a term need")
 
 
 def _bad(path: Path, reason: str) -> UsageError:

@@ -18,6 +18,11 @@ def one_line(text: str, most: int | None = None) -> str:
     return shown if most is None or len(shown) <= most else f"{shown[: most - 1]}…"
 
 
+def visible(text: str) -> str:
+    """Return a text of several lines with what cannot be seen spelled out, so that a terminal obeys nothing in it."""
+    return "".join(each if each == "\n" else _visible(each) for each in text)
+
+
 def _visible(character: str) -> str:
     # Controls, directions of writing, halves of characters: escape codes and hidden text are made of these.
     if unicodedata.category(character)[0] != "C":

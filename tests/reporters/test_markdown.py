@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from pytest_flopguard.core.measurement import Measurement
 from pytest_flopguard.core.record import RunReport
-from pytest_flopguard.reporters import markdown
+from pytest_flopguard.reporters import json_file, markdown
 
 Golden = Callable[[str, str], None]
 HOSTILE = 'a.py::test[<script>alert(1)</script>|`x`*b*\n# h @octocat #1 [l](http://e.x) ![i](http://e.x/i) www.e.x "\\]'
@@ -31,6 +31,10 @@ def test_the_usual_run(usual_run: RunReport, golden: Golden) -> None:
 
 def test_everything_that_a_record_holds(build: SimpleNamespace, golden: Golden) -> None:
     golden("report_full.md", markdown.render(build.run_of(build.full())).removesuffix("\n"))
+
+
+def test_the_same_as_json_for_the_tests_of_the_command_line(build: SimpleNamespace, golden: Golden) -> None:
+    golden("report_full.json", json_file.render(build.run_of(build.full())).removesuffix("\n"))
 
 
 def test_what_broke_stands_first_with_its_cause(usual_run: RunReport) -> None:
