@@ -56,7 +56,7 @@ def headline(legs: Sequence[Leg]) -> str:
         counts["broken"] += bool(entry.broken)
         counts["failed"] += bool(not entry.broken and fails(entry.record, entry.standing))
         counts["dearer"] += entry.dearer
-        counts["undecided"] += bool(entry.open) or entry.unclear
+        counts["undecided"] += not entry.broken and (bool(entry.open) or entry.unclear)
         counts["warned"] += entry.word == "warn"
         counts["cheaper"] += found == "improvement"
         counts["new"] += found == "new" or (not found and entry.word == "new")
@@ -120,8 +120,8 @@ def _totals(leg: Leg) -> Iterator[str]:
         told.append(
             f"largest move of a peak {format_amount(before, Unit.BYTE)} → {format_amount(now, Unit.BYTE)}{share}"
         )
-    same = "no number differs" if not leg.moved else "no total differs"
-    yield f"Against {cell(leg.against, 80)}: {cell('; '.join(told)) if told else same}"
+    what = f"in what moved, {'; '.join(told)}" if told else "no number moved"
+    yield f"Against {cell(leg.against, 80)}: {cell(what)}"
     yield ""
 
 

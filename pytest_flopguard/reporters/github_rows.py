@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pytest_flopguard.core.baseline import by_device
 from pytest_flopguard.core.comparison import Number
 from pytest_flopguard.core.units import Unit, format_amount
+from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.reporters.amounts import exact
 from pytest_flopguard.reporters.baseline_diff import signed_percent
 from pytest_flopguard.reporters.comparison import number
@@ -20,6 +21,14 @@ HEADER = (
     "| | test | FLOPs | change | peak memory | change | limit |",
     "|---|---|--:|--:|--:|--:|---|",
 )
+# What the comparison says of a test that keeps its limits.
+_MOVED = {
+    "regression": "dearer",
+    "improvement": "cheaper",
+    "changed": "changed",
+    "undecided": "undecided",
+    "new": "new",
+}
 _NAME = 160
 _LINE = 600
 _MODULES = 3
@@ -42,7 +51,7 @@ def row(entry: Entry) -> str:
 
 def lines(entry: Entry) -> Iterator[str]:
     """Yield what broke or moved, with the modules behind it, as items of a list."""
-    told = [f"{sentence(each, entry.record.measurement)} {place(each)}" for each in (*entry.broken, *entry.open)]
+    told = [f"{sentence(each, entry.record.measurement)} {place(each)}" for each in _once(entry)]
     if entry.compared is not None and entry.compared.verdict not in ("same", "new"):
         told += [*entry.compared.reasons, *map(number, entry.compared.numbers)]
         for each in entry.compared.delta.modules[:_MODULES]:
@@ -57,13 +66,20 @@ def lines(entry: Entry) -> Iterator[str]:
         yield from (f"  - {cell(each, _LINE)}" for each in told)
 
 
+def _once(entry: Entry) -> Iterator[Finding]:
+    """Yield what broke and what is undecided; ops without a formula, of which a limit tells, are not told again."""
+    found = list(dict.fromkeys((*entry.broken, *entry.open)))
+    told = any(each.code == "unknown-op" and each.expectation.source != "setting" for each in found)
+    yield from (each for each in found if not told or each.expectation.source != "setting")
+
+
 def _word(entry: Entry) -> str:
-    word = cell(entry.word, 20)
     if entry.broken:
-        return f"**{word}**"
+        return f"**{cell(entry.word, 20)}**"
     if entry.accepted:
         return "accepted"
-    return "dearer" if entry.dearer else word
+    moved = _MOVED.get(entry.compared.verdict, "") if entry.compared is not None else ""
+    return moved if moved and entry.word in ("ok", "no budget") else cell(entry.word, 20)
 
 
 def _name(entry: Entry) -> str:

@@ -15,7 +15,7 @@ _REFERENCES[ord("$")] = "<span>&#36;</span>"
 _GAP = "\u200b"
 _FOUND_LATER = re.compile(r"[@#](?=\S)|:(?=[^\s:])|\bwww(?=\.)|\bgh-(?=\d)", re.IGNORECASE)
 # What makes a list, a heading or a rule of a line that begins with it.
-_OPENING = re.compile(r"^[-+=]|(?<=\d)\.(?=\s|$)")
+_OPENING = re.compile(r"^[-+](?=\s|$)|^-(?=[-\s]*$)|^=(?==*$)|(?<=\d)\.(?=\s|$)")
 
 
 def cell(text: str, most: int | None = None) -> str:

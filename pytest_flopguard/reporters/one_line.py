@@ -14,7 +14,9 @@ def one_line(text: str, most: int | None = None) -> str:
 
     ``most`` cuts it to so many characters, the last of them ``…``.
     """
-    shown = "".join(map(_visible, _GAP.sub(" ", text).strip()))
+    shown = _GAP.sub(" ", text).strip()
+    if not shown.isprintable():
+        shown = "".join(map(_visible, shown))
     return shown if most is None or len(shown) <= most else f"{shown[: most - 1]}…"
 
 

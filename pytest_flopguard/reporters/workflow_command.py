@@ -15,6 +15,8 @@ _LONGEST = 4000
 
 def annotation(level: Level, told: str, *, title: str = "", file: str = "", line: int | None = None) -> str:
     """Return the command that shows a message, beside a line of a file where there is one; lines of it stay lines."""
+    # A name that cannot be seen cannot be shown beside its lines either.
+    file = file if file.isprintable() else ""
     given = {"file": file, "line": "" if line is None or not file else str(line), "title": one_line(title, 200)}
     properties = ",".join(f"{name}={each.translate(_PROPERTY)}" for name, each in given.items() if each)
     lines = "\n".join(map(one_line, told.splitlines()))[:_LONGEST]
