@@ -1,0 +1,133 @@
+"""A guarded test that runs out of memory shows what held it, and leaves nothing to the next."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+
+import pytest
+
+Project = Callable[..., pytest.Pytester]
+
+RUNS_OUT = """
+class Wide(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Linear(8, 1000, bias=False)
+
+    def forward(self, x):
+        kept = self.up(x)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+@pytest.mark.flop_budget(peak_memory="1 GiB")
+def test_too_large():
+    Wide()(torch.ones(100, 8))
+"""
+
+LEFT_BEHIND = """
+import gc
+import weakref
+
+gc.disable()
+held = []
+
+def test_too_large():
+    model = nn.Linear(8, 8)
+    model.itself = [model]
+    held.append(weakref.ref(model))
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+def test_next():
+    assert held[0]() is None
+"""
+
+
+def test_the_failure_shows_what_held_memory(project: Project) -> None:
+    result = project(RUNS_OUT).runpytest("--flop-budget")
+    result.assert_outcomes(failed=1)
+    # [8, 1000] floats of weights are 32,000 bytes, [100, 1000] of a result 400,000, [100, 8] of an input 3,200:
+    # 435,200 in all.
+    result.stdout.fnmatch_lines(
+        [
+            "E *OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB.",
+            "*flopguard: memory ran out*",
+            "What cpu held at its peak of 425 KiB until then",
+            "*91.91%     390.62 KiB  activations",
+            "*7.35%      31.25 KiB  parameters",
+            "*0.74%       3.12 KiB  inputs",
+            "Where it was held",
+            "*390.62 KiB  activations  Wide.up  aten.mm  test_model.py:* in forward",
+            "*31.25 KiB  parameters  Wide.up  *",
+        ]
+    )
+    # The test's own error is its outcome: no verdict of ours takes its place.
+    result.stdout.fnmatch_lines(["FAILED test_model.py::test_too_large - *OutOfMemoryError: CUDA out*"])
+
+
+@pytest.mark.parametrize(("clears", "outcomes"), [(True, {"failed": 1, "passed": 1}), (False, {"failed": 2})])
+def test_the_next_test_starts_clean(project: Project, clears: bool, outcomes: dict[str, int]) -> None:
+    pytester = project(LEFT_BEHIND)
+    if not clears:
+        # A model in a cycle of references, which nobody collects, lives on into the next test.
+        pytester.makeconftest(
+            """
+            import pytest
+
+            @pytest.hookimpl(trylast=True)
+            def pytest_configure(config):
+                config.pluginmanager.unregister(name="flopguard-out-of-memory")
+            """
+        )
+    pytester.runpytest_subprocess("--flop-budget").assert_outcomes(**outcomes)
+
+
+def test_quiet_is_a_line_and_very_verbose_is_everything(project: Project) -> None:
+    pytester = project(RUNS_OUT)
+    quiet = pytester.runpytest("--flop-budget", "-q")
+    quiet.stdout.fnmatch_lines(["peak memory on cpu: 435,200 B, most of it activations in Wide.up (91.91%)"])
+    quiet.stdout.no_fnmatch_line("Where it was held")
+    verbose = pytester.runpytest("--flop-budget", "-vv")
+    verbose.stdout.fnmatch_lines(["*400,000 B   91.91%  activations  Wide.up  1 block  aten.mm*"])
+
+
+def test_a_junit_file_and_another_process_have_it_too(project: Project) -> None:
+    pytester = project(RUNS_OUT)
+    result = pytester.runpytest_subprocess("--flop-budget", "-n1", "--junit-xml=out.xml")
+    result.stdout.fnmatch_lines(["*flopguard: memory ran out*", "What cpu held at its peak of 425 KiB until then"])
+    failure = ET.parse(pytester.path / "out.xml").getroot().find(".//testcase[@name='test_too_large']/failure")
+    assert failure is not None
+    assert "What cpu held at its peak of 425 KiB until then" in (failure.text or "")
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        # More than any address space: the CPU's own allocator says so.
+        ("torch.empty(1 << 62, dtype=torch.uint8)", {"failed": 1}),
+        ("raise MemoryError", {"failed": 1}),
+        ("try:\n        raise torch.OutOfMemoryError('no')\n    except RuntimeError as error:\n"
+         "        raise ValueError('wrapped') from error", {"failed": 1}),
+    ],
+)  # fmt: skip
+def test_other_ways_to_run_out(project: Project, body: str, outcome: dict[str, int]) -> None:
+    pytester = project(f"def test_it():\n    x = torch.ones(1000)\n    y = x @ x\n    {body}\n")
+    result = pytester.runpytest("--flop-budget")
+    result.assert_outcomes(**outcome)
+    result.stdout.fnmatch_lines(["What cpu held at its peak of * until then"])
+
+
+@pytest.mark.parametrize(
+    ("mark", "body", "outcomes"),
+    [
+        ("", "assert False", {"failed": 1}),
+        ("", "with pytest.raises(torch.OutOfMemoryError): raise torch.OutOfMemoryError('no')", {"passed": 1}),
+        ("@pytest.mark.xfail(strict=True)", "raise torch.OutOfMemoryError('no')", {"xfailed": 1}),
+    ],
+)
+def test_what_is_no_failure_for_want_of_memory_has_no_table(
+    project: Project, mark: str, body: str, outcomes: dict[str, int]
+) -> None:
+    pytester = project(f"{mark}\ndef test_it():\n    x = torch.ones(1000)\n    y = x @ x\n    {body}\n")
+    result = pytester.runpytest("--flop-budget")
+    result.assert_outcomes(**outcomes)
+    result.stdout.no_fnmatch_line("*memory ran out*")
