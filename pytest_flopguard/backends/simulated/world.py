@@ -22,6 +22,10 @@ class SimulatedTensors(FakeTensorMode):
 
     simulates = True  # what flopguard.simulated looks for, without importing this module
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # as OpWatch: nothing compiles here, and each call is spared a wrapper
+
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
 
