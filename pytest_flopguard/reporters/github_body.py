@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
+from pytest_flopguard.core.comparison import Compared
 from pytest_flopguard.core.standing import fails
 from pytest_flopguard.core.units import Unit, format_amount
 from pytest_flopguard.reporters.baseline_diff import signed_percent
-from pytest_flopguard.reporters.github_entries import Leg
+from pytest_flopguard.reporters.github_entries import Entry, Leg
 from pytest_flopguard.reporters.github_rows import HEADER, lines, row
 from pytest_flopguard.reporters.markdown_text import cell, code
 
@@ -21,10 +23,13 @@ _NOTE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """Lines that may be cut from the end, each with all that belongs to it, between lines that may not."""
+    """Texts that may be cut from the end, whole ones, between lines that may not; an empty one is left out.
+
+    They are made when they are shown: of a long run the most are not.
+    """
 
     head: tuple[str, ...]
-    items: tuple[str, ...]
+    items: tuple[Callable[[], str], ...]
     tail: tuple[str, ...]
     what: str = "tests"
 
@@ -72,20 +77,29 @@ def _parts(leg: Leg, *, named: bool) -> Iterator[_Part]:
     opening = [f"#### {code(leg.name)}: {headline([leg]).removeprefix('flopguard: ')}", ""] if named else []
     opening += [*_totals(leg), *_notes(leg)]
     yield _Part(head=tuple(opening), items=(), tail=())
+    rows = {id(each): cache(partial(row, each)) for each in leg.entries}
     if moved:
         # Open where somebody has to act, folded where there is only something to see.
         state = " open" if any(each.broken or each.dearer for each in moved) else ""
         head = (f"<details{state}><summary>What broke or changed: {len(moved)}</summary>", "", *HEADER)
-        yield _Part(head=head, items=tuple(map(row, moved)), tail=("",))
-        why = ["\n".join(lines(each)) for each in moved] if leg.trusted else []
-        yield _Part(head=(), items=tuple(filter(None, why)), tail=("", "</details>", ""), what="explanations")
+        yield _Part(head=head, items=tuple(rows[id(each)] for each in moved), tail=("",))
+        why = tuple(partial(_explained, each) for each in moved if leg.trusted)
+        yield _Part(head=(), items=why, tail=("", "</details>", ""), what="explanations")
     if leg.gone:
-        gone = tuple(f"- {code(f'{each.nodeid}  {each.region}'.rstrip(), 200)}" for each in leg.gone)
+        gone = tuple(partial(_gone, each) for each in leg.gone)
         folded = (f"<details><summary>No longer measured: {len(gone)}</summary>", "")
         yield _Part(head=folded, items=gone, tail=("", "</details>", ""))
     if len(moved) < len(leg.entries):
         head = (f"<details><summary>All {len(leg.entries)} measured</summary>", "", *HEADER)
-        yield _Part(head=head, items=tuple(map(row, leg.entries)), tail=("", "</details>", ""))
+        yield _Part(head=head, items=tuple(rows.values()), tail=("", "</details>", ""))
+
+
+def _explained(entry: Entry) -> str:
+    return "\n".join(lines(entry))
+
+
+def _gone(compared: Compared) -> str:
+    return f"- {code(f'{compared.nodeid}  {compared.region}'.rstrip(), 200)}"
 
 
 def _filled(parts: Sequence[_Part], room: int) -> Iterator[str]:
@@ -94,12 +108,14 @@ def _filled(parts: Sequence[_Part], room: int) -> Iterator[str]:
         yield from part.head
         kept = 0
         for item in part.items:
-            size = _size([item])
+            text = item()
+            size = _size([text]) if text else 0
             if size > room:
                 break
             room -= size
             kept += 1
-            yield item
+            if text:
+                yield text
         if kept < len(part.items):
             yield from ("", f"and {len(part.items) - kept} more {part.what}, which the report file holds")
         yield from part.tail
