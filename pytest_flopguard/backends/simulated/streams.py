@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -17,13 +17,9 @@ class Streams:
     def __init__(self, changed: Callable[[int], None], synchronized: Callable[[int | None], None]) -> None:
         self.changed = changed
         self.synchronized = synchronized
-        self._numbers = count(1)
-        self.default = Stream(self, 0)
+        self.stream = _stream_of(self, count())
+        self.default = self.stream()
         self.current = self.default
-
-    def new(self, *args: object, **kwargs: object) -> Stream:
-        """Make a stream, whatever its priority."""
-        return Stream(self, next(self._numbers))
 
     def make_current(self, stream: Stream) -> None:
         """Let what follows run on a stream."""
@@ -81,6 +77,18 @@ class Stream:
 
     def wait_event(self, event: Event) -> None:
         """Wait for an event, which takes no time."""
+
+
+def _stream_of(streams: Streams, numbers: Iterator[int]) -> type[Stream]:
+    """Return what stands for torch.cuda.Stream: a class, for libraries name it in the types of what they define."""
+
+    class NewStream(Stream):
+        """A new stream, whatever its priority."""
+
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            super().__init__(streams, next(numbers))
+
+    return NewStream
 
 
 class StreamContext:

@@ -93,7 +93,7 @@ def _queries(device: Device) -> dict[str, Any]:
         "can_device_access_peer": lambda *_: False,
         "is_current_stream_capturing": lambda: False,
         "synchronize": lambda *_: streams.synchronized(None),
-        "Stream": streams.new,
+        "Stream": streams.stream,
         "Event": Event,
         "stream": streams.context,
         "StreamContext": streams.context,
