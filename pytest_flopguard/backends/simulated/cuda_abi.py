@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.simulated.cxx_headers import FactMissing, enum_values, virtual_slots
@@ -32,6 +33,7 @@ NAME = "simulated"
 
 _REGISTRY = "_ZN3c104impl26device_guard_impl_registryE"
 _GET_HOOKS = "_ZN2at6detail12getCUDAHooksEv"
+_HOOKS_TABLE = "_ZTVN2at18CUDAHooksInterfaceE"
 _WORD = ctypes.sizeof(ctypes.c_void_p)
 # The Itanium C++ ABI puts two words, offset-to-top and type info, before the first slot of a virtual table.
 _PREFIX = 2
@@ -84,7 +86,8 @@ def active() -> Iterator[None]:
     """Make fake CUDA tensors trainable within the block; it nests. Raises RuntimeError where ``install`` cannot.
 
     Backward runs in the thread that calls it: no engine thread is ever started, so it does not matter what ran first,
-    forks stay possible, and nothing is waited for when the process exits.
+    forks stay possible, and nothing is waited for when the process exits. In another thread, which has not entered
+    this, torch refuses the backward of a simulated tensor.
     """
     global _depth, _before
     install()
@@ -139,12 +142,12 @@ def _prepare() -> _Switch:
     root = Path(torch.__file__).parent
     facts = read_facts(root / "include")
     _size_the_engine()
-    registry = address(library(root / "lib/libc10.so"), _REGISTRY)
-    if size_at(registry) not in (None, facts.device_types * _WORD):
-        raise FactMissing(f"its registry of device guards has not the {facts.device_types} entries of its header")
+    c10, libtorch = library(root / "lib/libc10.so"), library(root / "lib/libtorch_cpu.so")
+    registry = address(c10, _REGISTRY)
+    _agree("device types", facts.device_types, registry)
+    _agree("CUDA hooks", _PREFIX + len(facts.hooks), address(libtorch, _HOOKS_TABLE))
     guard = ctypes.c_void_p.from_address(registry + facts.cuda * _WORD)
     cpu_guard = ctypes.c_void_p.from_address(registry + facts.cpu * _WORD).value
-    libtorch = library(root / "lib/libtorch_cpu.so")
     hooks_object = ctypes.CFUNCTYPE(ctypes.c_void_p)(address(libtorch, _GET_HOOKS))()
     if not cpu_guard or not hooks_object:
         raise FactMissing("it has no device guard for the CPU, or no CUDA hooks")
@@ -154,9 +157,16 @@ def _prepare() -> _Switch:
     return _Switch(
         guard=guard,
         hooks=hooks,
-        fake_guard=_torch_s_fake_guard(guard, len(facts.guard), native_false),
+        fake_guard=_guard_for_fakes(guard, len(facts.guard), native_false),
         fake_hooks=_fake_hooks(hooks, facts.hooks, {"isBuilt": native_true, "hasPrimaryContext": native_false}),
     )
+
+
+def _agree(what: str, words: int, where: int) -> None:
+    # A header that is not of this build, or that was not understood, shows as another size in the symbol table.
+    size = size_at(where)
+    if size is not None and size != words * _WORD:
+        raise FactMissing(f"{what}: {words} words by the header, {size // _WORD} in the library")
 
 
 def _constant(this: int, slot: int, answer: bool) -> int:
@@ -171,12 +181,13 @@ def _constant(this: int, slot: int, answer: bool) -> int:
 def _size_the_engine() -> None:
     # The engine counts devices at the process's first backward, and starts a thread for each, which forbids forks.
     # Done here, while no simulated device is to be seen, it starts none that a real backward would not have started.
-    with torch.inference_mode(False), torch.enable_grad():
+    # Nobody who watches is to see it.
+    with _disable_current_modes(), torch._C.DisableTorchFunction(), torch.inference_mode(False), torch.enable_grad():
         leaf = torch.ones(1, device="cpu", requires_grad=True)
         torch.autograd.backward([leaf * 2], [torch.ones(1, device="cpu")])
 
 
-def _torch_s_fake_guard(guard: ctypes.c_void_p, slots: int, zero: int) -> int | None:
+def _guard_for_fakes(guard: ctypes.c_void_p, slots: int, zero: int) -> int | None:
     # torch makes its no-op guard only in place of one that counts no device: show it such a one for a moment.
     before = guard.value
     table = (ctypes.c_void_p * slots)(*[zero] * slots)
@@ -193,16 +204,12 @@ def _torch_s_fake_guard(guard: ctypes.c_void_p, slots: int, zero: int) -> int | 
 
 
 def _fake_hooks(hooks: ctypes.c_void_p, slots: dict[str, int], answers: dict[str, int]) -> int:
-    table = (hooks.value or 0) - _PREFIX * _WORD
-    size = size_at(table)
-    words = _PREFIX + len(slots) if size is None else size // _WORD
-    if words < _PREFIX + len(slots):
-        raise FactMissing(f"its CUDA hooks have {words - _PREFIX} methods, {len(slots)} in the header")
+    size = (_PREFIX + len(slots)) * _WORD
     # Static destructors may ask the hooks after Python is gone: this memory is never given back.
     allocate = ctypes.pythonapi.PyMem_RawMalloc
     allocate.argtypes, allocate.restype = [ctypes.c_size_t], ctypes.c_void_p
-    copy = allocate(words * _WORD)
-    ctypes.memmove(copy, table, words * _WORD)
+    copy = allocate(size)
+    ctypes.memmove(copy, (hooks.value or 0) - _PREFIX * _WORD, size)
     for name, function in answers.items():
         ctypes.c_void_p.from_address(copy + (_PREFIX + slots[name]) * _WORD).value = function
     return int(copy) + _PREFIX * _WORD
