@@ -14,7 +14,7 @@ from pytest_flopguard.reporters.one_line import one_line
 
 WIDTH = 860
 _ROW = 26
-_LETTER = 6.4  # pixels, on average, at the size of the labels
+_LETTER = 6.8  # pixels, on average, at the size of the labels
 _PADDING = 8
 # A block of fewer pixels cannot be seen; the tables have it.
 _LEAST = 1.5
@@ -105,8 +105,11 @@ def _laid(node: _Node, path: str, depth: int, start: int, branch: int | None, jo
                 break
             label, inner = f"{label}.{below}", next_inner
         full = f"{path}.{label}" if path else label
-        color = number if branch is None else branch
-        yield Block(label=label, path=full, depth=depth, start=start, size=inner.size, branch=color)
+        # Colours tell apart what stands side by side: a model that is all there is has none.
+        color = number if branch is None and len(parts) > 1 else branch
+        yield Block(
+            label=label, path=full, depth=depth, start=start, size=inner.size, branch=-1 if color is None else color
+        )
         yield from _laid(inner, full, depth + 1, start, color, joined_from)
         start += inner.size
 
