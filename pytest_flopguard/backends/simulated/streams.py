@@ -79,7 +79,7 @@ class Stream:
         """Wait for an event, which takes no time."""
 
 
-def _stream_of(streams: Streams, numbers: Iterator[int]) -> type[Stream]:
+def _stream_of(streams: Streams, numbers: Iterator[int]) -> Callable[..., Stream]:
     """Return what stands for torch.cuda.Stream: a class, for libraries name it in the types of what they define."""
 
     class NewStream(Stream):
