@@ -1,0 +1,91 @@
+"""Values of small tensors on a simulated GPU: right, or an error, and never stale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from pytest_flopguard.backends.base import Unavailable
+from pytest_flopguard.backends.simulated.machine import Machine
+from pytest_flopguard.backends.simulated.value_reads import ValueRead
+
+
+@pytest.fixture(autouse=True)
+def on_a_machine() -> Iterator[Machine]:
+    machine = Machine.start("h100", allocator="")
+    assert not isinstance(machine, Unavailable), machine.reason
+    with machine.running():
+        yield machine
+
+
+def test_integers_and_masks_have_values() -> None:
+    ids = torch.arange(6, device="cuda").reshape(2, 3)
+    assert ids.sum().item() == 15
+    assert (ids > 3).nonzero().tolist() == [[1, 1], [1, 2]]
+    assert ids[ids > 3].shape == (2,)
+    assert torch.equal(ids, ids.clone())
+    assert not torch.equal(ids, ids + 1)
+
+
+def test_they_come_from_the_cpu_and_go_back() -> None:
+    lengths = torch.tensor([3, 1, 2]).to("cuda")
+    assert lengths.cpu().tolist() == [3, 1, 2]
+    assert torch.ones(2, 3, device="cuda", dtype=torch.bool).all()
+
+
+def test_activations_have_none_and_the_error_names_the_line() -> None:
+    loss = torch.randn(4, 64, device="cuda").sum()
+    with pytest.raises(ValueRead, match=r"test_known_values\.py:\d+ in test_activations.*value-read"):
+        loss.item()
+
+
+def test_a_shape_that_follows_from_unknown_values_is_an_error() -> None:
+    with pytest.raises(ValueRead, match="nonzero"):
+        torch.randn(4, 64, device="cuda").nonzero()
+
+
+def test_memory_that_nobody_has_written_has_no_values() -> None:
+    with pytest.raises(ValueRead):
+        torch.empty(3, dtype=torch.long, device="cuda").tolist()
+
+
+def test_what_is_written_over_has_values_again() -> None:
+    filled = torch.empty(3, dtype=torch.long, device="cuda")
+    filled.fill_(7)
+    assert filled.tolist() == [7, 7, 7]
+    filled[1] = 2
+    assert filled.tolist() == [7, 2, 7]
+
+
+def test_unknown_values_written_through_a_view_make_the_whole_unknown() -> None:
+    known = torch.zeros(2, 3, dtype=torch.long, device="cuda")
+    assert known.sum().item() == 0
+    known[0].copy_(torch.randn(3, 64, device="cuda").argmax(1))
+    with pytest.raises(ValueRead):
+        known.sum().item()
+
+
+def test_an_alias_sees_what_was_written() -> None:
+    base = torch.zeros(4, dtype=torch.long, device="cuda")
+    view = base[1:3]
+    view.add_(5)
+    assert base.tolist() == [0, 5, 5, 0]
+
+
+def test_large_tensors_have_none() -> None:
+    # 2**18 elements are kept, one more is not.
+    assert torch.zeros(2**18, dtype=torch.bool, device="cuda").any().item() is False
+    with pytest.raises(ValueRead):
+        torch.zeros(2**18 + 1, dtype=torch.bool, device="cuda").any().item()
+
+
+def test_a_library_s_check_of_unknown_values_is_an_assumption_that_is_told(on_a_machine: Machine) -> None:
+    scaler = torch.amp.GradScaler("cuda")
+    weight = torch.randn(64, 64, device="cuda", requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    scaler.scale((weight * 2).sum()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert on_a_machine.assumed == ("no gradient overflows under GradScaler",)
