@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,8 @@ from pytest_flopguard.core.errors import UsageError, problem
 # What a job runs for that is a pull request; others have none to comment on.
 _WITH_PULL_REQUEST = ("pull_request", "pull_request_target")
 _API = "https://api.github.com"
-# All zeros stand for no commit: a branch that is new.
-_NO_COMMIT = "0" * 40
+# Nothing else may reach git. All zeros stand for no commit: a branch that is new.
+_COMMIT = re.compile(r"(?!0+$)(?:[0-9a-f]{40}|[0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ class Job:
         places = {"pull_request": ("pull_request", "base", "sha"), "merge_group": ("merge_group", "base_sha")}
         places |= {"pull_request_target": places["pull_request"], "push": ("before",)}
         found = self._at(*places[self.event_name]) if self.event_name in places else ""
-        return found if isinstance(found, str) and found != _NO_COMMIT else ""
+        return found if isinstance(found, str) and _COMMIT.fullmatch(found) else ""
 
     def _at(self, *keys: str) -> object:
         found: object = self.event
