@@ -7,9 +7,12 @@ one is given here. Weights are taken as flattened, as nn.LSTM keeps them on a GP
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 _aten = torch.ops.aten
 # cudnnRNNMode_t.
@@ -121,7 +124,9 @@ def _packed_one_hidden(mode: int) -> Callable[..., tuple[torch.Tensor, torch.Ten
 
 
 def _numbers(batch_sizes: torch.Tensor) -> list[int]:
-    numbers: list[int] = batch_sizes.tolist()
+    """Return the values of a small CPU tensor; a real one is read as such, a fake one by whoever knows its values."""
+    with nullcontext() if isinstance(batch_sizes, FakeTensor) else _disable_current_modes():
+        numbers: list[int] = batch_sizes.tolist()
     return numbers
 
 

@@ -11,16 +11,26 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pytest_flopguard.backends.simulated import attention_kernels, foreach_support, recurrent_kernels
+from pytest_flopguard.backends.simulated import (
+    attention_kernels,
+    convolution_choice,
+    cuda_kernels,
+    foreach_support,
+    recurrent_kernels,
+)
 from pytest_flopguard.backends.simulated.attention_choice import AttentionCall, chosen
 from pytest_flopguard.backends.simulated.batch_norm_choice import batch_norm_impl_index
 from pytest_flopguard.backends.simulated.gpus import Gpu
 
 _aten = torch.ops.aten
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+
+_fake_results: dict[Any, Any] = {}
 
 # Blocks may nest; the innermost one's GPU counts.
 _gpus: list[Gpu] = []
@@ -35,6 +45,10 @@ def routed(gpu: Gpu) -> Iterator[None]:
             if len(_gpus) == 1:
                 stack.enter_context(_registered())
                 stack.enter_context(foreach_support.fake_tensors_supported())
+                stack.enter_context(convolution_choice.cudnn_layouts())
+                # What fake ops returned elsewhere, for the ways of another build, does not count here, nor the reverse.
+                stack.enter_context(patch.object(FakeTensorMode, "cache", _fake_results))
+                stack.enter_context(patch.object(torch.backends.cudnn, "is_acceptable", lambda tensor: False))
             yield
     finally:
         _gpus.pop()
@@ -43,23 +57,20 @@ def routed(gpu: Gpu) -> Iterator[None]:
 @contextmanager
 def _registered() -> Iterator[None]:
     library = torch.library.Library("aten", "IMPL")
-    decomposed: list[Any] = []
-    try:
+    decomposed = [(op, route) for op, route in _ROUTES if _COMPOSITE not in op.py_kernels]
+    with ExitStack() as stack:
+        stack.callback(library._destroy)
         with warnings.catch_warnings():
             # That a kernel of torch is overridden is what is wanted.
             warnings.simplefilter("ignore")
             for op, route in _ROUTES:
                 library.impl(op, route, "AutogradCUDA")
-        for op, route in _ROUTES:
+            stack.enter_context(cuda_kernels.known(library))
+        for op, route in decomposed:
             # In inference mode composite ops come undecomposed, and are then asked to decompose themselves.
-            if _COMPOSITE not in op.py_kernels:
-                op.py_kernels[_COMPOSITE] = _or_itself(op, route)
-                decomposed.append(op)
+            op.py_kernels[_COMPOSITE] = _or_itself(op, route)
+            stack.callback(op.py_kernels.pop, _COMPOSITE)
         yield
-    finally:
-        for op in decomposed:
-            del op.py_kernels[_COMPOSITE]
-        library._destroy()
 
 
 def _or_itself(op: Any, route: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,9 +117,18 @@ def _rms_norm(
     return fused
 
 
+def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Linear of Linear.cpp adds the bias in place to a product of its own, but not where it meets tensor subclasses."""
+    if bias is None or x.dim() <= 2 or x.is_contiguous():
+        composed: torch.Tensor = _aten.linear.default._op_dk(_COMPOSITE, x, weight, bias)
+        return composed
+    return torch.matmul(x, weight.t()).add_(bias)
+
+
 _ROUTES: tuple[tuple[Any, Callable[..., Any]], ...] = (
     (_aten.scaled_dot_product_attention.default, _attention),
     (_aten.rms_norm.default, _rms_norm),
+    (_aten.linear.default, _linear),
     (_aten._batch_norm_impl_index.default, batch_norm_impl_index),
     *recurrent_kernels.ROUTES,
 )

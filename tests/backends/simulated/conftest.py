@@ -1,4 +1,4 @@
-"""What the tests of the simulated device share: the plain allocator, made known by name."""
+"""What the tests of the simulated device share, made known by name: the plain allocator, and fake tensors on a GPU."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import importlib.util
 import sys
 from pathlib import Path
 
-_SPEC = importlib.util.spec_from_file_location("plain_allocator", Path(__file__).parent / "plain_allocator.py")
-assert _SPEC is not None
-assert _SPEC.loader is not None
-sys.modules["plain_allocator"] = _MODULE = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_MODULE)
+for _name in ("plain_allocator", "simulation"):
+    _spec = importlib.util.spec_from_file_location(_name, Path(__file__).parent / f"{_name}.py")
+    assert _spec is not None
+    assert _spec.loader is not None
+    sys.modules[_name] = _module = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(_module)

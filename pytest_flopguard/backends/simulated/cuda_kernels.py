@@ -1,0 +1,96 @@
+"""Ops of which a CUDA build has a kernel, and a build for CPUs only a way to put them together from others.
+
+That there is a kernel is enough for torch to use their own derivatives; fake tensors need shapes besides. Kernels are
+registered to be known, not to be called: no tensor of a simulated device has memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from pytest_flopguard.backends.simulated import recurrent_kernels
+
+_aten = torch.ops.aten
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+
+
+def _fused_rms_norm(
+    x: torch.Tensor, normalized_shape: Sequence[int], weight: torch.Tensor | None, eps: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """_fused_rms_norm_cuda: the result, and a float32 factor for every row (float64 for float64)."""
+    kept = x.dim() - len(normalized_shape)
+    statistics = x.dtype if x.dtype == torch.float64 else torch.float32
+    factor = x.new_empty((*x.shape[:kept], *[1] * len(normalized_shape)), dtype=statistics)
+    return torch.empty_like(x, memory_format=torch.contiguous_format), factor
+
+
+def _fused_rms_norm_backward(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    normalized_shape: Sequence[int],
+    factor: torch.Tensor,
+    weight: torch.Tensor | None,
+    wanted: Sequence[bool],
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """_fused_rms_norm_backward_cuda."""
+    plain = torch.contiguous_format
+    return (
+        torch.empty_like(x, memory_format=plain) if wanted[0] else None,
+        torch.empty_like(weight, memory_format=plain) if wanted[1] and weight is not None else None,
+    )
+
+
+def _like_first(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(grad)
+
+
+# Ops that are put together elsewhere: fake tensors ask them to be taken apart, and are given the shapes instead.
+_WHOLE: tuple[tuple[Any, Callable[..., Any]], ...] = (
+    (_aten._fused_rms_norm.default, _fused_rms_norm),
+    (_aten.silu_backward.default, _like_first),
+    (_aten.mish_backward.default, _like_first),
+)
+_SHAPES: tuple[tuple[Any, Callable[..., Any]], ...] = (
+    (_aten._fused_rms_norm_backward.default, _fused_rms_norm_backward),
+    (_aten._cudnn_rnn_backward.default, recurrent_kernels.backward),
+)
+
+
+@contextmanager
+def known(library: torch.library.Library) -> Iterator[None]:
+    """Make the kernels known to torch through a library, for as long as that and this block last."""
+    for op, _ in _WHOLE:
+        if not torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "CUDA"):
+            library.impl(op, _never, "CUDA")
+    for op, shapes in _SHAPES:
+        if not torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "Meta"):
+            library.impl(op, shapes, "Meta")
+    kept = [(op, shapes) for op, shapes in _WHOLE if _COMPOSITE not in op.py_kernels]
+    for op, shapes in kept:
+        op.py_kernels[_COMPOSITE] = _kept_whole(op, shapes)
+    try:
+        yield
+    finally:
+        for op, _ in kept:
+            del op.py_kernels[_COMPOSITE]
+
+
+def _kept_whole(op: Any, shapes: Callable[..., Any]) -> Callable[..., Any]:
+    """Decline to take the op apart on a GPU, and tell fake tensors what it returns; others' ways stay as they are."""
+
+    def decompose(*args: Any, **kwargs: Any) -> Any:
+        if args[0].device.type != "cuda":
+            return op._op_dk(_COMPOSITE, *args, **kwargs)
+        return shapes(*args, **kwargs) if isinstance(_get_current_dispatch_mode(), FakeTensorMode) else NotImplemented
+
+    return decompose
+
+
+def _never(*args: Any, **kwargs: Any) -> Any:
+    raise AssertionError("a kernel for real CUDA tensors was called on a simulated device")
