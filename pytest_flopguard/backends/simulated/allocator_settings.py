@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_flopguard.backends.simulated.allocator_text import NO_DIVISIONS, ParsedText
-from pytest_flopguard.backends.simulated.blocks import MIB, ROUNDING
+from pytest_flopguard.backends.simulated.allocator_text import LARGE_SEGMENT, NO_DIVISIONS, ParsedText
+from pytest_flopguard.backends.simulated.blocks import ROUNDING
 from pytest_flopguard.core.errors import UsageError
 
 # ``CUDAAllocatorConfig::instance`` (c10/cuda/CUDAAllocatorConfig.h) reads the first of these that is set.
@@ -22,8 +22,8 @@ class AllocatorSettings:
     """
 
     max_split_size: int | None = None
-    max_non_split_rounding: int = 20 * MIB
-    large_segment_size: int = 20 * MIB
+    max_non_split_rounding: int = LARGE_SEGMENT
+    large_segment_size: int = LARGE_SEGMENT
     roundup_power2_divisions: tuple[int, ...] = NO_DIVISIONS
     garbage_collection_threshold: float = 0.0
     expandable_segments: bool = False
@@ -38,10 +38,11 @@ class AllocatorSettings:
         parsed = ParsedText(text, where)
         if parsed.problems:
             raise UsageError(parsed.problems)
+        large = parsed.sizes.get("large_segment_size_mb", LARGE_SEGMENT)
         return cls(
             max_split_size=parsed.sizes.get("max_split_size_mb"),
-            max_non_split_rounding=parsed.sizes.get("max_non_split_rounding_mb", 20 * MIB),
-            large_segment_size=parsed.sizes.get("large_segment_size_mb", 20 * MIB),
+            max_non_split_rounding=parsed.sizes.get("max_non_split_rounding_mb", large),
+            large_segment_size=large,
             roundup_power2_divisions=parsed.divisions,
             garbage_collection_threshold=parsed.fractions.get("garbage_collection_threshold", 0.0),
             expandable_segments=parsed.expandable_segments,

@@ -12,6 +12,11 @@ from pytest_flopguard.core.errors import Problem, nearest, problem
 # 1 MiB to 64 GiB by powers of two (``kRoundUpPowerOfTwoIntervals``, c10/core/AllocatorConfig.cpp).
 NO_DIVISIONS: tuple[int, ...] = (0,) * 16
 
+# ``large_segment_size_``
+LARGE_SEGMENT = 20 * MIB
+
+_LARGE = "large_segment_size_mb"
+
 # Settings that are read and told, and that the model does not follow: why, and whether True or False is expected.
 UNMODELLED: Mapping[str, tuple[str, bool]] = MappingProxyType(
     {
@@ -37,7 +42,7 @@ MODELLED = (
     "backend",
     "expandable_segments",
     "garbage_collection_threshold",
-    "large_segment_size_mb",
+    _LARGE,
     "max_non_split_rounding_mb",
     "max_split_size_mb",
     "per_process_memory_fraction",
@@ -64,8 +69,11 @@ class ParsedText:
         self.divisions = NO_DIVISIONS
         self.unmodelled: list[str] = []
         self.without_effect: list[str] = []
-        for entry in _entries("".join(text.split())):
+        entries = _entries("".join(text.split()))
+        # The large segment bounds other sizes wherever it stands, so it is read before them.
+        for entry in sorted(entries, key=lambda entry: not entry.startswith(f"{_LARGE}:")):
             self._entry(entry)
+        self.written = [entry for entry in entries if entry in self.written]
 
     def _entry(self, entry: str) -> None:
         match = _ENTRY.match(entry)
@@ -123,9 +131,7 @@ class ParsedText:
             self.fractions[key] = number
 
     def _size(self, key: str, value: str) -> None:
-        # The least allowed follows the large segment as far as it is read, so the order of the entries counts.
-        large = self.sizes.get("large_segment_size_mb", 20 * MIB) // MIB
-        least = LARGE_SEGMENT_LIMIT // MIB + 1 if key == "large_segment_size_mb" else large
+        least = LARGE_SEGMENT_LIMIT // MIB + 1 if key == _LARGE else self.sizes.get(_LARGE, LARGE_SEGMENT) // MIB
         if not value.isdecimal() or int(value) < least:
             self._wrong(key, value, f"a whole number of MiB, at least {least}")
         else:

@@ -132,6 +132,7 @@ def _blocks_at_start(
     """Return the blocks that events or the end speak of and no event has allocated, by address."""
     started: dict[int, _Found] = {}
     known: set[int] = set()
+    asked: set[int] = set()
     for action, address, size, _ in events:
         if action == "alloc":
             known.add(address)
@@ -140,14 +141,16 @@ def _blocks_at_start(
                 state = LIVE if action == "free_requested" else WAITING
                 started[address] = _Found(address, size, settings.rounded(size), state, False)
                 known.add(address)
+                asked.add(address)
             if action == "free_completed":
                 known.discard(address)
+                asked.discard(address)
     for segment in final:
         address = segment.address
         for size, requested, state in segment.blocks:
             if state != FREE and address not in known:
                 started[address] = _Found(address, requested, size, state, True)
-            elif state == WAITING and address in started:
+            elif address in asked:
                 # Asked to be freed in the recording, and not done at its end: the end shows its size.
                 started[address].size, started[address].certain = size, True
             address += size

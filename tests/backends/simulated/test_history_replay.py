@@ -258,6 +258,15 @@ def test_a_free_that_never_completes_waits_to_the_end() -> None:
     assert replay(history).equal
 
 
+def test_a_waiting_block_at_the_end_may_stand_where_another_stood_at_the_start() -> None:
+    before = [("malloc", 1, 0), ("malloc", 1, 0)]
+    steps = [("free", 0, False), ("free", 0, False), ("malloc", 513, 0), ("free", 0, True)]
+    history = recorded("default", before, steps, knows_start=False)
+    assert [block[0] for block in history.initial[0].blocks] == [512, 512, 2 * MIB - 1024]
+    assert [block[0] for block in history.final[0].blocks] == [1024, 2 * MIB - 1024]
+    assert replay(history).equal
+
+
 def test_a_free_asked_for_before_the_recording_completes_in_it() -> None:
     before = [("malloc", 5000, 0), ("free", 0, True)]
     history = recorded("default", before, [("finish", 0, 0)], knows_start=False)
