@@ -26,7 +26,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopguard.backends.base import Unavailable
-from pytest_flopguard.backends.simulated.cxx_headers import FactMissing, enum_values, virtual_slots
+from pytest_flopguard.backends.simulated.cxx_headers import FactMissing, data_members, enum_values, virtual_slots
 from pytest_flopguard.backends.simulated.symbol_table import address, library, size_at
 
 NAME = "simulated"
@@ -56,8 +56,8 @@ class _Switch:
 
     guard: ctypes.c_void_p
     hooks: ctypes.c_void_p
-    fake_guard: int | None
-    fake_hooks: int | None
+    fake_guard: int
+    fake_hooks: int
 
 
 _lock = threading.Lock()
@@ -115,6 +115,9 @@ def read_facts(include: Path) -> Facts:
     base = virtual_slots(include / "ATen/detail/AcceleratorHooksInterface.h", "AcceleratorHooksInterface")
     hooks = base | virtual_slots(include / "ATen/detail/CUDAHooksInterface.h", "CUDAHooksInterface", base)
     guard = virtual_slots(include / "c10/core/impl/DeviceGuardImplInterface.h", "DeviceGuardImplInterface")
+    state = data_members(include / "c10/core/impl/FakeGuardImpl.h", "FakeGuardImpl")
+    if state:
+        raise FactMissing(f"its FakeGuardImpl has state now: {', '.join(state)}")
     for known, names in (
         (devices, ("CPU", "CUDA", "COMPILE_TIME_MAX_DEVICE_TYPES")),
         (hooks, ("isBuilt", "hasPrimaryContext", "hasROCM")),
@@ -187,29 +190,36 @@ def _size_the_engine() -> None:
         torch.autograd.backward([leaf * 2], [torch.ones(1, device="cpu")])
 
 
-def _guard_for_fakes(guard: ctypes.c_void_p, slots: int, zero: int) -> int | None:
+def _guard_for_fakes(guard: ctypes.c_void_p, slots: int, zero: int) -> int:
     # torch makes its no-op guard only in place of one that counts no device: show it such a one for a moment.
-    before = guard.value
     table = (ctypes.c_void_p * slots)(*[zero] * slots)
     stub = ctypes.c_void_p(ctypes.addressof(table))
+    before = guard.value
+    before_table = ctypes.c_void_p.from_address(before).value if before else None
     guard.value = ctypes.addressof(stub)
-    try:
-        torch._C._ensureCUDADeviceGuardSet()
-        fake = guard.value
-    finally:
-        guard.value = before
-    if fake == ctypes.addressof(stub):
+    torch._C._ensureCUDADeviceGuardSet()
+    made, guard.value = guard.value, before
+    if not made or made == ctypes.addressof(stub):
         raise FactMissing("torch._C._ensureCUDADeviceGuardSet sets no guard for fake tensors")
-    return fake
+    made_table = ctypes.c_void_p.from_address(made)
+    if made_table.value == before_table:
+        # A FakeTensorMode of before had set one already; torch 2.11 has just freed that in favour of the new one.
+        guard.value = made
+    # torch 2.11 frees its guard with the thread that made it. The class has no state, so a copy is one word.
+    return _copy(ctypes.addressof(made_table), _WORD)
 
 
 def _fake_hooks(hooks: ctypes.c_void_p, slots: dict[str, int], answers: dict[str, int]) -> int:
-    size = (_PREFIX + len(slots)) * _WORD
-    # Static destructors may ask the hooks after Python is gone: this memory is never given back.
+    table = _copy((hooks.value or 0) - _PREFIX * _WORD, (_PREFIX + len(slots)) * _WORD) + _PREFIX * _WORD
+    for name, function in answers.items():
+        ctypes.c_void_p.from_address(table + slots[name] * _WORD).value = function
+    return table
+
+
+def _copy(source: int, size: int) -> int:
+    # Static destructors may still ask guard and hooks after Python is gone: this memory is never given back.
     allocate = ctypes.pythonapi.PyMem_RawMalloc
     allocate.argtypes, allocate.restype = [ctypes.c_size_t], ctypes.c_void_p
-    copy = allocate(size)
-    ctypes.memmove(copy, (hooks.value or 0) - _PREFIX * _WORD, size)
-    for name, function in answers.items():
-        ctypes.c_void_p.from_address(copy + (_PREFIX + slots[name]) * _WORD).value = function
-    return int(copy) + _PREFIX * _WORD
+    copy = int(allocate(size))
+    ctypes.memmove(copy, source, size)
+    return copy

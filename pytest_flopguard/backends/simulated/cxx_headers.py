@@ -34,6 +34,18 @@ def enum_values(header: Path, enum: str) -> dict[str, int]:
     return {name: int(value) for name, value in re.findall(r"(\w+)\s*=\s*(\d+)", body)}
 
 
+def data_members(header: Path, cls: str) -> list[str]:
+    """Return the members of a class that take room in its objects: none for one without state. Raises FactMissing."""
+    body = _body(_read(header), cls, header)
+    while "{" in body:
+        body, count = re.subn(r"{[^{}]*}", ";", body)
+        if count == 0:
+            raise FactMissing(f"{header.name}: {cls} has unequal braces")
+    statements = (re.sub(r"\b(?:public|protected|private)\s*:", "", part).strip() for part in body.split(";"))
+    plain = (part for part in statements if part and "(" not in part)
+    return [part for part in plain if not re.search(r"\b(?:static|using|typedef|friend|enum|struct|class)\b", part)]
+
+
 def _read(header: Path) -> str:
     try:
         source = header.read_text(encoding="utf-8")

@@ -214,6 +214,31 @@ def test_fake_tensors_that_outlive_the_block_do_no_harm() -> None:
     assert train_on_cpu() == train_on_cpu()
 
 
+def test_the_guard_outlives_the_thread_that_installed_it(fresh: pytest.MonkeyPatch) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(cuda_abi.install).result() is None
+    with simulated():
+        model = nn.Linear(4, 4, device="cuda")
+        model(torch.randn(2, 4, device="cuda")).sum().backward()
+        assert grads(model) == {("cuda", True)}
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_fake_tensors_of_others_before_or_after_do_not_disturb(fresh: pytest.MonkeyPatch, after: bool) -> None:
+    def others() -> None:
+        # On a CUDA build without a GPU this sets a device guard for good; torch 2.11 frees the one that it set before.
+        with FakeTensorMode():
+            torch.ones(2) + 1
+
+    if after:
+        cuda_abi.install()
+    others()
+    for _ in range(2):
+        with simulated():
+            (torch.ones(2, device="cuda", requires_grad=True) * 2).sum().backward()
+        others()
+
+
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Forget for one test that this process has installed."""
@@ -228,7 +253,8 @@ def wheel(fresh: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (tmp_path / "lib").symlink_to(real / "lib")
     for header in ("AcceleratorHooksInterface", "CUDAHooksInterface"):
         copy(real, tmp_path, f"include/ATen/detail/{header}.h")
-    copy(real, tmp_path, "include/c10/core/impl/DeviceGuardImplInterface.h")
+    for header in ("DeviceGuardImplInterface", "FakeGuardImpl"):
+        copy(real, tmp_path, f"include/c10/core/impl/{header}.h")
     copy(real, tmp_path, "include/torch/headeronly/core/DeviceType.h")
     fresh.setattr(torch, "__file__", str(tmp_path / "__init__.py"))
     return tmp_path
@@ -295,6 +321,12 @@ def test_a_missing_header_is_refused(wheel: Path) -> None:
     [
         ("ATen/detail/AcceleratorHooksInterface.h", " isBuilt(", " wasBuilt(", "its headers no longer declare isBuilt"),
         ("torch/headeronly/core/DeviceType.h", "CUDA = 1", "NVIDIA = 1", "its headers no longer declare CUDA"),
+        (
+            "c10/core/impl/FakeGuardImpl.h",
+            "static constexpr DeviceType static_type",
+            "int devices; static constexpr DeviceType static_type",
+            "its FakeGuardImpl has state now: int devices",
+        ),
         (
             "ATen/detail/CUDAHooksInterface.h",
             "virtual bool hasROCM(",

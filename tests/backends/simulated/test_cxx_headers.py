@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_flopguard.backends.simulated.cxx_headers import FactMissing, enum_values, virtual_slots
+from pytest_flopguard.backends.simulated.cxx_headers import FactMissing, data_members, enum_values, virtual_slots
 
 INCLUDE = Path(torch.__file__).parent / "include"
 
@@ -72,6 +72,22 @@ def test_a_derived_class_goes_on_after_its_base_and_overrides_take_no_slot(heade
 
 def test_values_of_an_enum(header: Path) -> None:
     assert enum_values(header, "Kind") == {"CPU": 0, "CUDA": 1, "LAST": 21}
+
+
+def test_only_what_takes_room_in_an_object_is_state(header: Path) -> None:
+    assert data_members(header, "Derived") == []
+    header.write_text(
+        "struct S {\n"
+        "  S() = default;\n"
+        "  static constexpr int kind = 1;\n"
+        "  int size() const { if (a) { return 1; } return kind; }\n"
+        "  int count = 0;\n"
+        " private:\n"
+        "  thread_local static std::array<int, 8> shared_;\n"
+        "  std::vector<int> kept_;\n"
+        "};\n"
+    )
+    assert data_members(header, "S") == ["int count = 0", "std::vector<int> kept_"]
 
 
 def test_what_is_not_there_is_told(header: Path, tmp_path: Path) -> None:
