@@ -67,15 +67,28 @@ class WorkflowRun:
         return "".join(each["content"] for each in self.of(command="summary"))
 
     @property
-    def log(self) -> str:
+    def lines(self) -> list[str]:
         """What the steps printed, their workflow commands included."""
-        return "".join(each.get("raw") or each["msg"] for each in self.events if "raw" in each or "raw_output" in each)
+        events = (each for each in self.events if "raw" in each or "raw_output" in each)
+        return [line for each in events for line in (each.get("raw") or each["msg"]).splitlines()]
+
+    @property
+    def log(self) -> str:
+        """The same as one text."""
+        return "\n".join(self.lines)
 
     @property
     def annotations(self) -> list[Annotation]:
-        """What would be shown beside the code."""
-        lines = (each.get("raw") or each["msg"] for each in self.events if "raw" in each or "raw_output" in each)
-        return [found for line in lines if (found := parse_annotation(line))]
+        """What would be shown beside the code: commands, but not those that are printed while commands are stopped."""
+        found, resume = [], ""
+        for line in map(str.strip, self.lines):
+            if resume:
+                resume = "" if line == f"::{resume}::" else resume
+            elif line.startswith("::stop-commands::"):
+                resume = line.removeprefix("::stop-commands::")
+            elif annotation := parse_annotation(line):
+                found.append(annotation)
+        return found
 
     def steps(self) -> dict[str, str]:
         """How each step ended that has an id, ``outer/inner`` for those of the action."""

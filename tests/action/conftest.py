@@ -20,6 +20,16 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 STUBS = Path(__file__).parent / "stubs"
 
+# All that is asked for is there already. Without these pip would fetch what builds the plugin, each time; for pip, 0
+# here means that there is no isolation.
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+PROGRAMS = {
+    # act loses what a step prints last where it ends at once: on a busy machine in one run of ten.
+    "bash": '#!/bin/sh\n/bin/bash "$@"\ncode=$?\nsleep 0.2\nexit $code\n',
+    # Installing the plugin takes half of a run, so only some runs do it: this Python has it, and says so.
+    "python-with-plugin": '#!/bin/sh\n[ "$2" = pip ] && exit 0\nexec python "$@"\n',
+}
+
 # Test folders are no packages; this makes the modules beside the tests known, and nothing else.
 _ACTION = ModuleType("action")
 _ACTION.__path__ = [str(Path(__file__).parent)]
@@ -52,7 +62,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scripts(tmp_path_factory: pytest.TempPathFactory, exported: Path) -> Path:
     """The programs of a Python for the jobs, into which the action installs what it wants.
 
     It sees the packages of the tests' own Python: torch in each new environment would be gigabytes and minutes.
@@ -64,10 +74,14 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     seen = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
     # Its lines become search paths, and files like it in those are not read: our editable install is not seen.
     Path(own, "tests.pth").write_text("\n".join(seen) + "\n", encoding="utf-8")
-    # act loses what a step prints last where it ends at once, on a busy machine in one run of ten.
-    bash = folder / "bin" / "bash"
-    bash.write_text('#!/bin/sh\n/bin/bash "$@"\ncode=$?\nsleep 0.2\nexit $code\n', encoding="utf-8")
-    bash.chmod(0o755)
+    subprocess.run(
+        [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", str(exported)],
+        env={"PATH": os.defpath, "HOME": str(folder), **OFFLINE},
+        check=True,
+    )
+    for name, text in PROGRAMS.items():
+        (folder / "bin" / name).write_text(text, encoding="utf-8")
+        (folder / "bin" / name).chmod(0o755)
     return folder / "bin"
 
 
@@ -105,10 +119,7 @@ def act(tmp_path: Path, exported: Path, scripts: Path, github: GitHubServer) -> 
             # act would give it to every step; the real runner gives it to none.
             "GITHUB_TOKEN": "",
             "STUB_ARTIFACTS": str(tmp_path / "artifacts"),
-            # All that is asked for is there already. Without these pip would fetch what builds the plugin, each time;
-            # for pip, 0 here means that there is no isolation.
-            "PIP_NO_INDEX": "1",
-            "PIP_NO_BUILD_ISOLATION": "0",
+            **OFFLINE,
         },
     )
 

@@ -13,6 +13,7 @@ REPOSITORY = "octo/widget"
 NUMBER = 7
 # As the pages write it.
 USES = "OWNER/pytest-flopguard@v0.1.0"
+CHECKOUT = "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1"
 
 WORKFLOW = """\
 on: [push, pull_request, merge_group, workflow_dispatch, schedule]
@@ -23,6 +24,9 @@ jobs:
   flops:
     runs-on: ubuntu-latest
     steps:
+      - uses: {checkout}
+        with:
+          persist-credentials: false
       - id: flops
         uses: {uses}
         with:
@@ -99,10 +103,11 @@ class Project:
         """Go on in a new branch."""
         git(self.folder, "switch", "--quiet", "--create", name)
 
-    def workflow(self, **inputs: str) -> None:
+    def workflow(self, *, python: str = "python-with-plugin", **inputs: str) -> None:
         """Write the workflow, with more inputs for the action."""
-        more = "".join(f"          {name.replace('_', '-')}: {value}\n" for name, value in inputs.items())
-        self.write({".github/workflows/flops.yml": WORKFLOW.format(uses=USES, more=more)})
+        given = {"python": python, **inputs}
+        more = "".join(f"          {name.replace('_', '-')}: {value}\n" for name, value in given.items())
+        self.write({".github/workflows/flops.yml": WORKFLOW.format(uses=USES, checkout=CHECKOUT, more=more)})
 
     def commit(self, message: str = "Change") -> str:
         """Commit everything; returns the hash."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from action.act import Act, Annotation, parse_annotation
+from action.act import Act, Annotation, WorkflowRun, parse_annotation
 from action.project import Project
 
 JOB = """\
@@ -63,7 +63,14 @@ def test_a_run_tells_what_it_did(act: Act, project: Project) -> None:
     properties = {"file": "a,b.py", "line": "3"}
     assert run.annotations == [Annotation(level="error", properties=properties, message="tests/t.py::test_a\nfailed")]
     # As on GitHub, no step has the token that does not ask for it.
-    assert "[]\n" in run.log
+    assert "[]" in run.lines
+
+
+def test_stopped_commands_are_text() -> None:
+    lines = ["::error::one", "::stop-commands::abc", "::error::two", "::abc:: no", "::abc::", "::error::three", ""]
+    events = tuple({"msg": f"{line}\n", "raw_output": True} for line in lines)
+    run = WorkflowRun(code=0, events=events, errors="", jobs={})
+    assert [each.message for each in run.annotations] == ["one", "three"]
 
 
 def test_a_job_that_no_machine_takes_is_seen(act: Act, project: Project) -> None:
