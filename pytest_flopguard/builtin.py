@@ -65,5 +65,6 @@ def _live_storage(costs: CostModel, engine: Any) -> MemoryBackend:
 
 def _cuda(costs: CostModel, engine: Any) -> MemoryBackend | Unavailable:
     from pytest_flopguard.backends.cuda_memory import CudaMemory
+    from pytest_flopguard.backends.dispatch import DispatchFlops
 
-    return CudaMemory.create()
+    return CudaMemory.create(engine.watch if isinstance(engine, DispatchFlops) else None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
@@ -27,6 +27,21 @@ from pytest_flopguard.core.owners import merged, summed
 _LIFT = torch.ops.aten.lift_fresh.default  # torch.tensor([...]) makes its storage out of sight and shows it here
 _BEFORE = -1
 _FLAT = Timeline(0, 0)
+
+
+class BlockListener(Protocol):
+    """Somebody who joins storages with what an allocator tells of its blocks, on devices of one kind."""
+
+    kind: str
+
+    def follow(self, live: Any, storage: torch.UntypedStorage) -> None:
+        """Take note of a storage that an op showed for the first time; ``live.role`` is what is known of it."""
+
+    def allocated(self) -> bool:
+        """Whether anything was allocated since this was last asked."""
+
+    def ran(self, role: Role) -> None:
+        """Take note of the op call that did."""
 
 
 class _Live(weakref.ref["torch.UntypedStorage"]):
@@ -91,6 +106,7 @@ class LiveStorage:
         self._watch = watch
         self._entered_watch = False
         self._passes: dict[Any, bool] = {}  # ops that need no look
+        self._blocks: BlockListener | None = None
         self._roles = StorageRoles(watch.modules, self._mark, self._role_of)
         self._clear()
 
@@ -123,6 +139,15 @@ class LiveStorage:
     def record_sites(self, root: Path | None) -> None:
         """From now on tell the line of code that made a storage, paths as seen from a folder; None stops it."""
         self._roles.record_sites(root)
+
+    def tell_blocks(self, listener: BlockListener | None) -> None:
+        """From now on tell somebody of storages and of op calls; None stops it."""
+        with self._watch.lock:
+            self._blocks = listener
+            for live in list(self._live.values()):
+                storage = live()
+                if listener is not None and storage is not None and live.device == listener.kind:
+                    listener.follow(live, storage)
 
     def begin(self) -> _Scope:
         """Open a region at the bytes that live now."""
@@ -190,6 +215,8 @@ class LiveStorage:
             else:
                 for tensor in tensors((out,)):
                     self._birth(tensor, role)
+        if self._blocks is not None and self._blocks.allocated():
+            self._blocks.ran(self._roles.made(func, had_tensor))
         if func in GRADIENTS:
             self._roles.look_for_gradient(func, out)
 
@@ -236,6 +263,8 @@ class LiveStorage:
         live = _Live(storage, self._died)
         live.fill(storage._cdata, storage.nbytes(), device, role, born)
         self._live[live.key] = live
+        if self._blocks is not None and device == self._blocks.kind:
+            self._blocks.follow(live, storage)
         return live
 
     def _grow(self, device: str, size: int) -> None:
@@ -282,6 +311,8 @@ class LiveStorage:
         self._bury(before)
         live.fill(live.key, storage.nbytes(), live.device, live.role, self._tick)
         self._grow(live.device, live.size - before.size)
+        if self._blocks is not None and live.device == self._blocks.kind:
+            self._blocks.follow(live, storage)
 
     def _mark(self, tensor: torch.Tensor, category: str, module: str | None) -> None:
         for each, storage in self._storages(tensor):
