@@ -43,7 +43,7 @@ _MARKS: dict[Outcome, str] = {
     "skipped": "–",
     "without a budget": "·",
 }
-_LONG = ("finding", "cause", "why", "call", "equation", "inputs", "line", "value", "difference")
+_LONG = ("finding", "cause", "why", "call", "equation", "inputs", "made by", "value", "difference")
 _TONES: dict[Outcome, str] = {"failed": "bad", "undecided": "open", "warned": "open", "ok": "good"}
 # Where a long name may go on in the next line.
 _BREAKS = re.compile(r"::|[/_.\[](?=\w)")

@@ -10,7 +10,7 @@ from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit
 from pytest_flopguard.reporters.amounts import exact, percent, quantity_name
 from pytest_flopguard.reporters.baseline_diff import signed_percent
-from pytest_flopguard.reporters.owner_rows import owner_rows
+from pytest_flopguard.reporters.owners_table import holdings
 from pytest_flopguard.reporters.sheet import Sheet, left, right, sheet, signed
 
 
@@ -51,18 +51,17 @@ def _alive(device: str, peak: MemoryPeak, accepted: MemoryBaseline | None) -> It
             rows.append((name.replace("_", " "), exact(size, Unit.BYTE), percent(size, peak.peak_bytes), *more))
         yield sheet(f"Alive at the peak on {device}, by category", columns, rows)
     if peak.owners:
-        columns = (*right("bytes", "share"), *left("category", "module"), *right("blocks"), *left("op", "line"))
+        columns = (*right("bytes", "share"), *left("category", "module"), *right("blocks"), *left("made by"))
         shown = (
             (
                 exact(each.bytes, Unit.BYTE),
                 percent(each.bytes, peak.peak_bytes),
-                each.category,
+                each.category.replace("_", " "),
                 each.path,
                 f"{each.blocks:,}",
-                each.op or "-",
-                each.site or "-",
+                each.made or "-",
             )
-            for each in owner_rows(peak.owners)
+            for each in holdings(peak.owners, each_maker=True)
         )
         yield sheet(f"Alive at the peak on {device}, by module", columns, shown)
 

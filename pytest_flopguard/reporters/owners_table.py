@@ -89,6 +89,11 @@ def all_lines(peak: MemoryPeak) -> Iterator[str]:
         )
 
 
+def owner_lines(peak: MemoryPeak, *, verbosity: int) -> Iterator[str]:
+    """Yield the ten largest holdings of a peak, for verbosity 2 all of them."""
+    yield from all_lines(peak) if verbosity > 1 else top_lines(peak)
+
+
 def largest(peak: MemoryPeak) -> str:
     """Return the largest holding in a few words, empty where owners are not known."""
     if not peak.owners:

@@ -13,6 +13,7 @@ from pytest_flopguard.core.workload import differences
 from pytest_flopguard.reporters.amounts import exact, percent, quantity_name
 from pytest_flopguard.reporters.formula_table import formula_lines
 from pytest_flopguard.reporters.module_costs import OUTSIDE
+from pytest_flopguard.reporters.owners_table import owner_lines
 from pytest_flopguard.reporters.unknown_ops import place_lines
 
 _TOP = 10
@@ -46,7 +47,7 @@ def why_lines(record: Record, *, verbosity: int) -> Iterator[str]:
     delta = delta_of(baseline, seen)
     moved = [*_workload(baseline, record), *_flops(baseline, record, delta, verbosity)]
     for device, peak in by_device(seen.memory).items():
-        moved += _memory(baseline, device, peak)
+        moved += _memory(baseline, device, peak, verbosity)
     yield from moved or ["Nothing differs from the baseline"]
 
 
@@ -160,7 +161,7 @@ def _op_lines(delta: ModuleDelta) -> Iterator[str]:
             yield f"{each.op} calls: {each.before.calls:,} -> {each.now.calls:,}"
 
 
-def _memory(baseline: Baseline, device: str, peak: MemoryPeak) -> Iterator[str]:
+def _memory(baseline: Baseline, device: str, peak: MemoryPeak, verbosity: int) -> Iterator[str]:
     accepted = baseline.memory.get(device)
     if accepted is None:
         return
@@ -176,6 +177,9 @@ def _memory(baseline: Baseline, device: str, peak: MemoryPeak) -> Iterator[str]:
         before = accepted.start if name == _START else accepted.held.get(name, 0)
         told = f"{name.replace('_', ' ')}, before {format_amount(before, Unit.BYTE)}"
         yield f"  {_signed(size, Unit.BYTE):>13}  {percent(abs(size), old):>7}  {told}"
+    if peak.owners:
+        yield f"  all {format_amount(peak.peak_bytes, Unit.BYTE)} that were alive then, by category and module"
+        yield from owner_lines(peak, verbosity=verbosity)
 
 
 _START = "already there at the start"
