@@ -125,12 +125,12 @@ def act(tmp_path: Path, exported: Path, scripts: Path, github: GitHubServer) -> 
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path, scripts: Path) -> Project:
     """An empty repository."""
     folder = tmp_path / "project"
     folder.mkdir()
     subprocess.run(["git", "init", "--quiet", "--initial-branch=main", str(folder)], check=True)
-    return Project(folder=folder)
+    return Project(folder=folder, python=scripts / "python")
 
 
 @pytest.fixture

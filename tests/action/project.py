@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,9 +70,10 @@ def git(folder: Path, *arguments: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """A repository in a folder."""
+    """A repository in a folder, and a Python that has the plugin."""
 
     folder: Path
+    python: Path
 
     def write(self, files: dict[str, str]) -> None:
         """Write files, by name."""
@@ -92,7 +92,7 @@ class Project:
         """Write baselines of what the project in a folder measures now."""
         update = ["--flop-update=changed", f"--flop-reason={reason}"] if reason else ["--flop-update=new"]
         subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--flop-budget", *update],
+            [str(self.python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--flop-budget", *update],
             cwd=self.folder / below,
             env={name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "CI", "COV_"))},
             stdout=subprocess.DEVNULL,
