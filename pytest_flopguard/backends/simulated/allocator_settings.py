@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_flopguard.backends.simulated.allocator_text import LARGE_SEGMENT, NO_DIVISIONS, ParsedText
 from pytest_flopguard.backends.simulated.blocks import ROUNDING
@@ -11,6 +11,8 @@ from pytest_flopguard.core.errors import UsageError
 
 # ``CUDAAllocatorConfig::instance`` (c10/cuda/CUDAAllocatorConfig.h) reads the first of these that is set.
 VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+# With "1" every tensor has a cudaMalloc of its own (``forceUncachedAllocator``, c10/cuda/CUDACachingAllocator.cpp).
+UNCACHED = "PYTORCH_NO_CUDA_MEMORY_CACHING"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +20,8 @@ class AllocatorSettings:
     """How the caching allocator is set; sizes in bytes, the defaults are torch's (c10/core/AllocatorConfig.h).
 
     ``unmodelled`` says which settings the model leaves out though they may change device memory, each with its reason,
-    and ``without_effect`` which concern something else than device memory.
+    and ``without_effect`` which concern something else than device memory. ``replaced_by`` names what makes torch use
+    no caching allocator at all, so that nothing modelled here would be true.
     """
 
     max_split_size: int | None = None
@@ -30,6 +33,7 @@ class AllocatorSettings:
     per_process_memory_fraction: float = 1.0
     unmodelled: tuple[str, ...] = ()
     without_effect: tuple[str, ...] = ()
+    replaced_by: str = ""
     text: str = ""
 
     @classmethod
@@ -49,16 +53,19 @@ class AllocatorSettings:
             per_process_memory_fraction=parsed.fractions.get("per_process_memory_fraction", 1.0),
             unmodelled=tuple(parsed.unmodelled),
             without_effect=tuple(parsed.without_effect),
+            replaced_by=parsed.replaced_by,
             text=",".join(parsed.written),
         )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> AllocatorSettings:
         """Read the variable that torch would read; raise UsageError with every mistake in it."""
-        for name in VARIABLES:
-            if name in environment:
-                return cls.parse(environment[name], name)
-        return cls()
+        name = next((name for name in VARIABLES if name in environment), VARIABLES[0])
+        settings = cls.parse(environment.get(name, ""), name)
+        if environment.get(UNCACHED) != "1":
+            return settings
+        reason = f"{UNCACHED}=1 (every tensor is taken from the device by itself)"
+        return replace(settings, replaced_by=f"{UNCACHED}=1", unmodelled=(*settings.unmodelled, reason))
 
     def rounded(self, size: int) -> int:
         """Return what a request of so many bytes takes of a block (``round_size``)."""

@@ -69,6 +69,7 @@ class ParsedText:
         self.divisions = NO_DIVISIONS
         self.unmodelled: list[str] = []
         self.without_effect: list[str] = []
+        self.replaced_by = ""
         entries = _entries("".join(text.split()))
         # The large segment bounds other sizes wherever it stands, so it is read before them.
         for entry in sorted(entries, key=lambda entry: not entry.startswith(f"{_LARGE}:")):
@@ -115,7 +116,8 @@ class ParsedText:
         return value == "True"
 
     def _backend(self, value: str) -> None:
-        if value == "cudaMallocAsync":
+        self.replaced_by = f"backend:{value}" if value == "cudaMallocAsync" else ""
+        if self.replaced_by:
             self.unmodelled.append(f"backend:{value} (the driver's pool allocates, not the caching allocator)")
         elif value != "native":
             known = ("native", "cudaMallocAsync")

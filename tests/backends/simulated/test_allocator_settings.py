@@ -139,6 +139,15 @@ def test_what_the_model_leaves_out_is_told() -> None:
         "throw_on_cudamalloc_oom:True (an early out-of-memory error is not modelled)",
     )
     assert settings.without_effect == ("pinned_use_background_threads:True (host memory)",)
+    assert settings.replaced_by == "backend:cudaMallocAsync"
+
+
+@pytest.mark.parametrize(("value", "replaced"), [("1", "PYTORCH_NO_CUDA_MEMORY_CACHING=1"), ("0", "")])
+def test_no_caching_at_all_is_told(value: str, replaced: str) -> None:
+    settings = AllocatorSettings.from_environment({"PYTORCH_NO_CUDA_MEMORY_CACHING": value})
+    assert settings.replaced_by == replaced
+    assert bool(settings.unmodelled) == bool(replaced)
+    assert AllocatorSettings.parse("backend:native").replaced_by == ""
 
 
 def test_divisions_by_size_begin_and_end_where_torch_has_them() -> None:

@@ -10,7 +10,7 @@ from pytest_flopguard.backends.simulated.history import History
 from pytest_flopguard.backends.simulated.history_replay import replay
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-RECORDINGS = sorted([*GOLDEN.glob("*-*/**/*.history.json"), *GOLDEN.glob("*-*/**/*.history.json.gz")])
+RECORDINGS = sorted(path for path in GOLDEN.glob("*-*/**/*.history*") if path.suffix in (".gz", ".json"))
 NONE_YET = pytest.param(
     None,
     id="no-hardware-recording-has-been-committed-yet",
