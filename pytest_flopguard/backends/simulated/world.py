@@ -10,7 +10,8 @@ from unittest.mock import patch
 
 import torch
 import torch._subclasses.fake_tensor as fake_tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from pytest_flopguard.backends.simulated import cuda_abi
 from pytest_flopguard.backends.simulated.routing import routed
@@ -51,6 +52,7 @@ def surroundings(device: Device, tensors: SimulatedTensors) -> Iterator[None]:
 def _torch_itself() -> Iterator[tuple[Any, str, Any]]:
     yield fake_tensor, "init_gpu_context", lambda *_: None
     yield torch.utils, "swap_tensors", _swap
+    yield FakeTensor, "__deepcopy__", _copied
 
 
 def _libraries() -> Iterator[tuple[Any, str, Any]]:
@@ -68,3 +70,18 @@ def _swap(one: torch.Tensor, other: torch.Tensor) -> None:
         setattr(one, name, theirs)
         setattr(other, name, ours)
     torch._C._swap_tensor_impl(one, other)
+
+
+def _copied(tensor: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
+    # As Tensor.__deepcopy__, which looks for the memory of tensors that have none, and crashes on what it finds.
+    if not tensor.is_leaf:
+        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol")
+    found = memo.get(id(tensor))
+    if not isinstance(found, torch.Tensor):
+        found = tensor.detach().clone(memory_format=torch.preserve_format).requires_grad_(tensor.requires_grad)
+        if isinstance(tensor, nn.Parameter):
+            found = nn.Parameter(found.detach(), tensor.requires_grad)
+        memo[id(tensor)] = found
+        if tensor.grad is not None:
+            found.grad = _copied(tensor.grad, memo)
+    return found
