@@ -11,7 +11,9 @@ from types import MappingProxyType
 
 import torch
 
-from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace
+from pytest_flopguard.backends.simulated.convolution_choice import Kernel, kernel, layout
+from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace, joined, size_of
+from pytest_flopguard.backends.simulated.reduction_workspaces import reduce_over
 
 # Beginnings of the names of ops, the library that they run in, and what it works on.
 FAMILIES: Mapping[str, str] = MappingProxyType(
@@ -78,13 +80,44 @@ def _over(tensors: list[torch.Tensor]) -> str:
 
 
 def _convolution(call: Call) -> Hidden:
-    x, weight = call.args[0], call.args[1]
-    return UnknownWorkspace(reason=f"cuDNN's workspace for a convolution{_over([x, weight])}")
+    x, weight, _, stride, _, _, transposed, padding, groups = call.args[:9]
+    return _convolved("", [x, weight], kernel(x, weight, stride, transposed, padding, groups, call.gpu))
 
 
 def _convolution_backward(call: Call) -> Hidden:
-    _, x, weight = call.args[0], call.args[1], call.args[2]
-    return UnknownWorkspace(reason=f"cuDNN's workspace for the backward of a convolution{_over([x, weight])}")
+    """Besides the convolutions of both gradients: the bias's gradient is a sum."""
+    grad, x, weight, _, stride, _, _, transposed, padding, groups, wanted = call.args[:11]
+    found = _convolved(
+        "the backward of ", [x, weight, grad], kernel(x, weight, stride, transposed, padding, groups, call.gpu)
+    )
+    if not wanted[2]:
+        return found
+    dims = [0, *range(2, grad.dim())]
+    bias = reduce_over(
+        grad, dims, max(4, grad.element_size()), call.gpu, grad.dtype, 8 if grad.element_size() == 2 else 4
+    )
+    return joined(found, bias)
+
+
+def _convolved(what: str, tensors: list[torch.Tensor], by: Kernel) -> Hidden:
+    """Copies of what lies otherwise than the result, and the workspace: none of the kernel for one filter a channel."""
+    wanted = layout(tensors[0], tensors[1]) if by == "cudnn" else torch.contiguous_format
+    copied = tuple(
+        size_of(each)
+        for each in tensors
+        if not (each.is_contiguous(memory_format=wanted) if each.dim() == tensors[1].dim() else each.is_contiguous())
+    )
+    if by == "depthwise":
+        return copied
+    whose = "cuDNN's workspace for" if by == "cudnn" else "the unfolded input of"
+    return UnknownWorkspace(reason=f"{whose} {what}a convolution{_over(tensors)}", known=copied)
+
+
+def _cudnn_batch_norm(call: Call) -> Hidden:
+    """None outside training (cudnnBatchNormalizationForwardInference)."""
+    if not call.args[5]:
+        return ()
+    return UnknownWorkspace(reason=f"cuDNN's workspace for batch normalisation{_over([call.args[0]])}")
 
 
 ENTRIES: Mapping[str, Entry] = MappingProxyType(
@@ -93,6 +126,7 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType(
         "aten::_convolution": _convolution,
         "aten::convolution_overrideable": _convolution,
         "aten::convolution_backward": _convolution_backward,
+        "aten::cudnn_batch_norm": _cudnn_batch_norm,
         # A vector norm is a reduction, and a cross product elementwise: the family of cuSOLVER begins alike.
         "aten::linalg_cross": lambda call: (),
     }

@@ -1,7 +1,7 @@
 """Hidden memory of normalisations, softmax and losses: copies that are laid out anew, partial sums of gradients.
 
 Sources, under aten/src/ATen/native/cuda: layer_norm_kernel.cu (LaunchGammaBetaBackwardCUDAKernel),
-group_norm_kernel.cu (GroupNormKernelImplInternal, GroupNormBackwardKernelImplInternal), SoftMax.cu
+group_norm_kernel.cu (GroupNormKernelImplInternal, GroupNormBackwardKernelImplInternal), Normalization.cu, SoftMax.cu
 (softmax_backward_cuda_out, host_softmax, host_softmax_backward), ForeachReduceOp.cu (foreach_tensor_norm_cuda).
 """
 
@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import torch
 
-from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, copies, size_of
+from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace, copies, size_of
 from pytest_flopguard.backends.simulated.reduction_workspaces import reduce_over
 
 _FLOAT = 4
@@ -69,6 +69,24 @@ def _group_norm_backward(call: Call) -> Hidden:
     return (*copied, every, every, *(factors if call.args[9][0] else ()))
 
 
+def _batch_norm(call: Call) -> Hidden:
+    """Outside training the inverse deviation of every channel; in training a stage where channels come last."""
+    x, training = call.args[0], call.args[5]
+    if not training:
+        return (_item(x) * x.shape[1],)
+    return _staged(x)
+
+
+def _batch_norm_backward(call: Call) -> Hidden:
+    return _staged(call.args[1])
+
+
+def _staged(x: torch.Tensor) -> Hidden:
+    if x.is_contiguous():
+        return ()
+    return UnknownWorkspace(reason=f"the stage of a batch normalisation with channels last over {tuple(x.shape)}")
+
+
 def _softmax_backward(call: Call) -> Hidden:
     """``tmp = grad * output``, as large as the output."""
     grad, output = call.args[0], call.args[1]
@@ -91,6 +109,8 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType(
         "aten::_fused_rms_norm_backward": _row_norm_backward,
         "aten::native_group_norm": _group_norm,
         "aten::native_group_norm_backward": _group_norm_backward,
+        "aten::native_batch_norm": _batch_norm,
+        "aten::native_batch_norm_backward": _batch_norm_backward,
         "aten::_softmax": _copied(0),
         "aten::_log_softmax": _copied(0),
         "aten::_softmax_backward_data": _softmax_backward,
