@@ -63,15 +63,21 @@ class FlopGuard:
 
         return is_simulated()
 
-    def measure(self, label: str, **limits: Any) -> AbstractContextManager[Region | Unmeasured]:
+    def measure(
+        self, label: str, *, warm_up: Callable[[], object] | None = None, **limits: Any
+    ) -> AbstractContextManager[Region | Unmeasured]:
         """Measure a block; ``flops``, ``memory`` and ``parameters`` can be read after it.
 
-        Limits are those of the ``flop_budget`` marker, and break the test at its end.
+        Limits are those of the ``flop_budget`` marker, and break the test at its end. ``warm_up`` is called before the
+        block and not measured: what it leaves allocated was there at the start.
         """
         __tracebackhide__ = True
         if self._session is None:
             return nullcontext(Unmeasured())
-        return self._measured(self._session(), label, self._expectations(limits, depth=2))
+        wanted = self._expectations(limits, depth=2)
+        if warm_up is not None:
+            self._session().warm_up(warm_up)
+        return self._measured(self._session(), label, wanted)
 
     @contextmanager
     def _measured(self, session: Session, label: str, wanted: tuple[Expectation, ...]) -> Iterator[Region]:
@@ -103,18 +109,27 @@ class FlopGuard:
         self._session().state(Expectation(quantity=quantity, low=number, high=number, origin=origin, source="formula"))
 
     def check(
-        self, model: Any, *inputs: Any, label: str | None = None, formula: str | None = None, **kwargs: Any
+        self,
+        model: Any,
+        *inputs: Any,
+        label: str | None = None,
+        formula: str | None = None,
+        warm_up: int = 0,
+        **kwargs: Any,
     ) -> Region | Unmeasured:
         """Call ``model(*inputs, **kwargs)`` measured; cross-checking engines count the same call.
 
         With ``formula="auto"`` the count must be that of the model's closed form. Only this call can be counted by
-        fvcore, which needs a module with its inputs, and sees forward only.
+        fvcore, which needs a module with its inputs, and sees forward only. ``warm_up`` calls come before it and are
+        not measured.
         """
         __tracebackhide__ = True
         if self._session is None:
             return Unmeasured(model(*inputs, **kwargs))
         name = type(model).__name__ if label is None else label
         wanted = self._expectations({} if formula is None else {"formula": formula}, depth=2)
+        for _ in range(warm_up):
+            self._session().warm_up(lambda: model(*inputs, **kwargs))
         region = self._session().check(self._nodeid, model, inputs, kwargs, name, wanted)
         self.regions.append(region)
         return region

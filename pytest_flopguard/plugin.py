@@ -95,11 +95,11 @@ def pytest_configure(config: pytest.Config) -> None:
     except UsageError as error:
         raise _told(error) from error
     if settings.enabled:
-        from pytest_flopguard import builtin, out_of_memory
+        from pytest_flopguard import builtin, memory_failures
         from pytest_flopguard.guard import Guard
 
         config.pluginmanager.register(builtin, "flopguard-builtin")
-        config.pluginmanager.register(out_of_memory, "flopguard-out-of-memory")
+        config.pluginmanager.register(memory_failures, "flopguard-memory-failures")
         guard = Guard(config, settings)
         try:
             guard.find_reporters()

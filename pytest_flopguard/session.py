@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,9 @@ from pytest_flopguard.backends.base import (
     ModelNoter,
     ModelTracer,
     SiteRecorder,
+    SnapshotKeeper,
     Unavailable,
+    WarmsUp,
     WorkloadNoter,
 )
 from pytest_flopguard.backends.select import Backends, select
@@ -136,6 +138,10 @@ class Session:
         if settings.bytes_moved:
             self._follow_bytes()
         self._memories: tuple[MemoryBackend, ...] = self._selection.memories
+        for memory in self._memories:
+            watched: object = memory
+            if isinstance(watched, WarmsUp):
+                watched.warms_up = settings.warm_up
         self._depth = 0
         self._open: list[Region] = []
 
@@ -203,6 +209,19 @@ class Session:
         kinds = ("flops", "parameters", "memory", "cpu", "cuda", "sim")
         region.close(Measurement(unavailable=dict.fromkeys(kinds, reason)))
         return region
+
+    def warm_up(self, run: Callable[[], object]) -> None:
+        """Run something whose op calls are no part of any region; what it leaves allocated was there before."""
+        with ExitStack() as stack:
+            if self._selection.flops is not None:
+                stack.enter_context(self._selection.flops.paused())
+            run()
+
+    def keep_snapshot(self, folder: Path, nodeid: str) -> Path | None:
+        """Keep what an allocator recorded of the test that just ended as a file; None where nothing was recorded."""
+        keepers: list[object] = list(self._memories)
+        paths = (each.keep_snapshot(folder, nodeid) for each in keepers if isinstance(each, SnapshotKeeper))
+        return next((path for path in paths if path is not None), None)
 
     def state(self, statement: Stated | Expectation) -> None:
         """Hold the innermost region that runs to what a test states; FlopguardError outside of all regions."""

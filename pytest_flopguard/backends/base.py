@@ -114,6 +114,21 @@ class SiteRecorder(Protocol):
 
 
 @runtime_checkable
+class SnapshotKeeper(Protocol):
+    """A MemoryBackend that records an allocator's history where lines of code are recorded."""
+
+    def keep_snapshot(self, folder: Path, nodeid: str) -> Path | None:
+        """Write the history of the last outermost region to a file in a folder; None where there is none."""
+
+
+@runtime_checkable
+class WarmsUp(Protocol):
+    """A MemoryBackend that can let libraries take what they keep for ever before it measures anything."""
+
+    warms_up: bool
+
+
+@runtime_checkable
 class ModelTracer(Protocol):
     """A second, independent opinion: counts one forward call of a given module."""
 

@@ -17,7 +17,7 @@ import torch
 
 from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.cuda_history import HistoryPeak
-from pytest_flopguard.backends.cuda_snapshot import write_snapshot
+from pytest_flopguard.backends.cuda_snapshot import file_name, write_snapshot
 from pytest_flopguard.backends.cuda_trace import CudaTrace, Start
 from pytest_flopguard.backends.cuda_warm_up import warm_up
 from pytest_flopguard.backends.live_storage import LiveStorage
@@ -75,9 +75,10 @@ class CudaMemory:
         """From now on tell whose the bytes at the peak are, paths as seen from a folder; None stops it."""
         self._root = root
 
-    def keep_snapshot(self, path: Path) -> bool:
-        """Write what the allocator recorded in the last region for PyTorch's memory viewer; false if nothing was."""
-        return self._snapshot is not None and write_snapshot(self._snapshot, path)
+    def keep_snapshot(self, folder: Path, nodeid: str) -> Path | None:
+        """Write what the allocator recorded in the last region for PyTorch's memory viewer; None if nothing was."""
+        path = folder / file_name(nodeid)
+        return path if self._snapshot is not None and write_snapshot(self._snapshot, path) else None
 
     def begin(self) -> CudaRegion:
         """Open a region: later peaks are its own, earlier ones are kept for the regions around it."""

@@ -139,6 +139,14 @@ OPTIONS = (
         help="Where tests run: on what there is, or on a simulated GPU, to predict the peak of its memory without one.",
     ),
     Option(
+        name="warm-up",
+        values="true or false",
+        default=False,
+        parse=_switch,
+        help="On a GPU, let cuBLAS, cuDNN and attention kernels take what they keep for ever before the first test is "
+        "measured, so that no peak depends on which test ran first.",
+    ),
+    Option(
         name="unknown-ops",
         values='"error" or "warn"',
         default="error",

@@ -40,6 +40,7 @@ class Settings:
     attention: Attention
     bytes_moved: bool
     device: str
+    warm_up: bool
     unknown_ops: Severity
     tolerance: Mapping[Quantity, object]
     improvement: Improvement

@@ -275,8 +275,9 @@ def test_a_training_step_on_a_gpu_has_owners_that_sum(followed: tuple[LiveStorag
     assert held["parameters"] == 4 * 1024 * 1024 + 4 * 1024
     assert peak.by_category["optimizer_state"] >= 2 * 2 * (4 * 1024 * 1024 + 4 * 1024)
     assert any(each.site.startswith("test_cuda_trace.py:") for each in peak.owners)
-    assert memory.keep_snapshot(tmp_path / "step.pickle")
-    assert pickle.loads((tmp_path / "step.pickle").read_bytes())["device_traces"]
+    path = memory.keep_snapshot(tmp_path, "test_step.py::test_step")
+    assert path == tmp_path / "test_step.py-test_step.pickle"
+    assert pickle.loads(path.read_bytes())["device_traces"]
     assert peak.detail["outside_allocator_end_bytes"] > 0
 
 

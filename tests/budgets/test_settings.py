@@ -69,6 +69,7 @@ def test_command_line_values_that_were_not_given_hide_nothing(load: Load) -> Non
         ('cross-check = ["fvcore", "fvcore"]', "cross_check", ("fvcore",)),
         ('attention = "causal"', "attention", "causal"),
         ("bytes-moved = true", "bytes_moved", True),
+        ("warm-up = true", "warm_up", True),
         ('unknown-ops = "warn"', "unknown_ops", "warn"),
         ('tolerance = "2%"', "tolerance", dict.fromkeys(QUANTITIES, "2%")),
         ("tolerance = 3", "tolerance", dict.fromkeys(QUANTITIES, 3)),

@@ -1,4 +1,4 @@
-"""A guarded test that runs out of memory shows what held it, and leaves nothing to the next."""
+"""What a failure for want of memory shows, what it leaves to the next test, and the snapshots that are kept."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_next_test_starts_clean(project: Project, clears: bool, outcomes: di
 
             @pytest.hookimpl(trylast=True)
             def pytest_configure(config):
-                config.pluginmanager.unregister(name="flopguard-out-of-memory")
+                config.pluginmanager.unregister(name="flopguard-memory-failures")
             """
         )
     pytester.runpytest_subprocess("--flop-budget").assert_outcomes(**outcomes)
@@ -131,3 +131,120 @@ def test_what_is_no_failure_for_want_of_memory_has_no_table(
     result = pytester.runpytest("--flop-budget")
     result.assert_outcomes(**outcomes)
     result.stdout.no_fnmatch_line("*memory ran out*")
+
+
+# A memory backend that stands for the CUDA one where there is no GPU: it keeps a snapshot of each test.
+RECORDS = """
+import pytest
+from pytest_flopguard.core.measurement import MemoryPeak
+
+class Recorder:
+    name = "recorder"
+    warms_up = False
+
+    def __enter__(self): return self
+    def __exit__(self, *exc): pass
+    def begin(self): pass
+
+    def end(self, mark):
+        size = 20 if self.warms_up else 100
+        return (MemoryPeak(device="cuda:sm90", backend=self.name, start_bytes=10, peak_bytes=size),)
+
+    def keep_snapshot(self, folder, nodeid):
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{nodeid.rpartition(':')[2]}.pickle"
+        path.write_text("a snapshot")
+        return path
+
+def pytest_flopguard_backends(backends):
+    backends.memory("recorded", lambda costs, engine: Recorder())
+"""
+KEPT = ".flopguard/memory-snapshots"
+
+
+def recorded(project: Project, body: str, pyproject: str = "") -> pytest.Pytester:
+    pytester = project(body, pyproject)
+    pytester.makeconftest(RECORDS)
+    return pytester
+
+
+OVER = """
+@pytest.mark.flop_budget(peak_memory={"cuda": "50 B"})
+def test_over(): forward()
+
+@pytest.mark.flop_budget(peak_memory={"cuda": "200 B"})
+def test_within(): forward()
+
+@pytest.mark.flop_budget(peak_memory={"cuda": "200 B"})
+def test_wrong():
+    forward()
+    assert False
+"""
+
+
+@pytest.mark.parametrize("workers", [[], ["-n1"]])
+def test_a_broken_limit_of_memory_keeps_the_history_and_names_it(project: Project, workers: list[str]) -> None:
+    pytester = recorded(project, OVER)
+    result = pytester.runpytest("--flop-budget", *workers)
+    result.assert_outcomes(failed=2, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "peak memory on cuda:sm90: 100 B, over the limit of 50 B by 50 B*",
+            "*flopguard: memory snapshot*",
+            f"{KEPT}/test_over.pickle: the allocator's history, to be opened at https://*/memory_viz",
+            "*flopguard memory snapshots*",
+            f"{KEPT}/test_over.pickle",
+        ]
+    )
+    assert [each.name for each in (pytester.path / KEPT).iterdir()] == ["test_over.pickle"]
+
+
+def test_with_why_every_history_is_kept(project: Project) -> None:
+    pytester = recorded(project, "def test_within(): forward()\n")
+    result = pytester.runpytest("--flop-why")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*flopguard memory snapshots*", f"{KEPT}/test_within.pickle"])
+    quiet = recorded(project, "def test_plain(): forward()\n").runpytest("--flop-budget")
+    quiet.stdout.no_fnmatch_line("*memory snapshots*")
+
+
+def test_running_out_keeps_the_history_too(project: Project) -> None:
+    result = recorded(project, RUNS_OUT).runpytest("--flop-budget")
+    result.stdout.fnmatch_lines(["*flopguard: memory ran out*", f"{KEPT}/test_too_large.pickle: *"])
+
+
+def test_warm_up_is_handed_to_the_backend(project: Project) -> None:
+    test = '@pytest.mark.flop_budget(peak_memory={"cuda": "50 B"})\ndef test_it(): forward()\n'
+    recorded(project, test).runpytest("--flop-budget").assert_outcomes(failed=1)
+    warm = recorded(project, test, "[tool.flopguard]\nwarm-up = true\n")
+    warm.runpytest("--flop-budget").assert_outcomes(passed=1)
+
+
+WARMED = """
+model = nn.Linear(8, 8, bias=False)
+x = torch.zeros(16, 8)
+calls = []
+
+def once():
+    calls.append(1)
+    return model(x)
+
+@pytest.mark.flop_budget(flops=2048)
+def test_measure(flopguard):
+    with flopguard.measure("product", warm_up=once, flops=2048):
+        once()
+    assert len(calls) == 2
+
+@pytest.mark.flop_budget(flops=2048)
+def test_check(flopguard):
+    calls.clear()
+    checked = flopguard.check(once, warm_up=3)
+    assert (checked.flops.total, len(calls)) == (2048, 4)
+"""
+
+
+def test_what_warms_up_is_counted_nowhere(project: Project) -> None:
+    project(WARMED).runpytest("--flop-budget").assert_outcomes(passed=2)
+    # With the guard off there is nothing to warm up for.
+    off = 'def test_off(flopguard):\n    with flopguard.measure("x", warm_up=lambda: 1 / 0):\n        forward()\n'
+    project(off).runpytest().assert_outcomes(passed=1)
