@@ -37,6 +37,10 @@ class _Run:
         """What runs of one range have in common."""
         return self.stream, self.small, self.expandable
 
+    def touches(self, address: int, size: int) -> bool:
+        """Whether so many bytes at an address lie directly before or behind the run."""
+        return address in (self.end, self.address - size)
+
 
 class _Found:
     """A block that was there at the start: its size is certain where the end shows it, else at least what it asked."""
@@ -89,11 +93,16 @@ def _runs_at_start(
             runs.append(_Run(address, address + size, stream, size == SMALL_SEGMENT, False))
         elif action == "segment_unmap":
             at = bisect_right(addresses, address + size - 1) - 1
-            told = at >= 0 and addresses[at] >= address
+            beside = [run for run in runs if run.expandable and run.stream == stream and run.touches(address, size)]
             # Whole pages of the large pool could be many of the small one; any other size is of the small one.
-            whole = size % settings.large_segment_size == 0
-            assumed += whole and not told
-            runs.append(_Run(address, address + size, stream, spoken[at][1] if told else not whole, True))
+            small = size % settings.large_segment_size != 0
+            if beside:
+                small = beside[0].small
+            elif at >= 0 and addresses[at] >= address:
+                small = spoken[at][1]
+            else:
+                assumed += not small
+            runs.append(_Run(address, address + size, stream, small, True))
     return _joined(runs), assumed
 
 

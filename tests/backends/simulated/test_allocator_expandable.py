@@ -176,6 +176,16 @@ def test_pages_are_mapped_all_or_not_at_all() -> None:
     assert model.malloc(40 * MIB).size == 40 * MIB
 
 
+def test_what_is_free_at_the_end_is_no_help_where_no_page_is_left() -> None:
+    # 40 MiB in all, 30 live: 10 are free at the end, and the page that 25 need besides is not to be had.
+    model = allocator(capacity=40 * MIB)
+    model.malloc(30 * MIB)
+    with pytest.raises(OutOfMemory):
+        model.malloc(25 * MIB)
+    assert model.stats.reserved.current == 40 * MIB
+    assert model.malloc(10 * MIB).size == 10 * MIB
+
+
 def test_oversize_blocks_of_a_range_are_not_given_back_one_by_one() -> None:
     # 90 MiB are allowed and 80 free in one piece, too large to split for 20: only a retry unmaps it. Then the range is
     # gone, and the next one begins behind its 112.5 MiB of addresses, in whole pages 120.

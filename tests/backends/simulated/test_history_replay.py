@@ -300,3 +300,47 @@ def test_the_first_allocation_behind_a_block_shows_where_it_ends() -> None:
     assert history.initial[0].blocks[0] == (10 * MIB, 9 * MIB + 512 * KIB, 1)
     assert history.assumed == 0
     assert replay(history).equal
+
+
+def test_pages_unmapped_in_a_recording_were_mapped_at_its_start() -> None:
+    # Of 5 + 50 + 15 MiB in 80 the middle goes, and with it the page [20, 40): the start had one run.
+    before = [("malloc", 5 * MIB, 0), ("malloc", 50 * MIB, 0), ("malloc", 15 * MIB, 0)]
+    steps = [("free", 1, False), ("empty", 0, 0)]
+    history = recorded("expandable", before, steps, knows_start=False)
+    assert [segment.size for segment in history.initial] == [80 * MIB]
+    assert [segment.size for segment in history.final] == [20 * MIB, 40 * MIB]
+    assert history.assumed == 0
+    assert replay(history).equal
+
+
+def test_pages_mapped_again_in_a_gap_were_not_there_at_the_start() -> None:
+    before = [("malloc", 5 * MIB, 0), ("malloc", 50 * MIB, 0), ("malloc", 15 * MIB, 0), ("free", 1, False)]
+    history = recorded("expandable", [*before, ("empty", 0, 0)], [("malloc", 40 * MIB, 0)], knows_start=False)
+    assert [segment.size for segment in history.initial] == [20 * MIB, 40 * MIB]
+    assert replay(history).equal
+
+
+@pytest.mark.parametrize("knows_start", [True, False])
+def test_a_range_may_begin_below_its_first_mapped_page(knows_start: bool) -> None:
+    # The first of two pages was unmapped before, and the next allocation takes it again.
+    before = [("malloc", 20 * MIB, 0), ("malloc", 20 * MIB, 0), ("free", 0, False), ("empty", 0, 0)]
+    history = recorded("expandable", before, [("malloc", 15 * MIB, 0), ("malloc", 9 * MIB, 0)], knows_start)
+    assert [segment.size for segment in history.initial] == [20 * MIB]
+    mapped = [event[1] for event in history.events if event[0] == "segment_map"]
+    assert mapped[0] < history.initial[0].address < mapped[1]
+    assert replay(history).equal
+
+
+def test_unmapped_pages_that_nothing_tells_the_pool_of_are_counted_as_assumed() -> None:
+    before = [("malloc", 20 * MIB, 0), ("free", 0, False)]
+    history = recorded("expandable", before, [("empty", 0, 0)], knows_start=False)
+    assert history.assumed == 1
+    assert replay(history).equal
+
+
+def test_a_recording_that_maps_for_nothing_is_told() -> None:
+    history = recorded("expandable", [], [("malloc", 3 * MIB, 0)], knows_start=False)
+    (mapped,) = [event for event in history.events if event[0] == "segment_map"]
+    report = replay(replace(history, events=(*history.events, mapped)))
+    assert "segment_map of" in report.mismatches[0]
+    assert "was for no allocation" in report.mismatches[0]
