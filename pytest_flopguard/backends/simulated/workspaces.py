@@ -36,8 +36,8 @@ TABLE: Mapping[str, Entry] = MappingProxyType(
     }
 )
 
-# Entries by packet; a packet lives as long as the process, and so do the answers.
-_found: dict[Any, Entry | None] = {}
+# Entries by the identity of an op's packet, which hashes faster than the packet, and is its own while that is kept.
+_found: dict[int, tuple[Any, Entry | None]] = {}
 
 
 def hidden(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any, gpu: Gpu) -> Hidden:
@@ -47,9 +47,10 @@ def hidden(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any
     """
     packet = func._overloadpacket
     try:
-        entry = _found[packet]
+        entry = _found[id(packet)][1]
     except KeyError:
-        entry = _found[packet] = _entry(packet._qualified_op_name)
+        entry = _entry(packet._qualified_op_name)
+        _found[id(packet)] = packet, entry
     return () if entry is None else entry(Call(args=args, kwargs=kwargs, out=out, gpu=gpu))
 
 
