@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from pytest_flopguard import __version__
-from pytest_flopguard.cli import compare, context, estimate, explain, formulas, frontier, init, report
+from pytest_flopguard.cli import compare, context, estimate, explain, formulas, frontier, init, memory, report
 from pytest_flopguard.cli.github import command as github
 from pytest_flopguard.core.errors import FlopguardError
 
 OK, NOT_MET, USAGE = 0, 1, 2
-_COMMANDS = (init, report, compare, formulas, estimate, context, frontier, explain, github)
+_COMMANDS = (init, report, compare, formulas, estimate, memory, context, frontier, explain, github)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -29,8 +29,22 @@ def subject(text: str, *, counts: bool = False) -> Subject:
             return Subject(name=f"{text} parameters", count=parse_amount(text, Unit.COUNT))
         except AmountError as error:
             raise ConfigError(message("bad-amount", name="MODEL", value=text, reason=str(error))) from error
+    raise _unknown(text)
+
+
+def config_of(text: str) -> Config:
+    """Read MODEL as the config of a transformers model; ArchitectureError or ConfigError as ``subject`` raises them."""
+    if text in PRESETS:
+        return preset(text)
+    path = Path(text)
+    if path.suffix == ".json" or len(path.parts) > 1 or path.exists():
+        return _config(path)
+    raise _unknown(text)
+
+
+def _unknown(text: str) -> ArchitectureError:
     hint = f"{nearest(text.lower(), PRESETS)}; a config.json is named by its path"
-    raise ArchitectureError(message("unknown-architecture", name=text, hint=hint, known=", ".join(PRESETS)))
+    return ArchitectureError(message("unknown-architecture", name=text, hint=hint, known=", ".join(PRESETS)))
 
 
 def _config(path: Path) -> Config:

@@ -1,0 +1,47 @@
+"""What ``flopguard memory`` has found, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pytest_flopguard.core.measurement import MemoryPeak
+from pytest_flopguard.core.units import Unit, format_amount
+from pytest_flopguard.reporters.amounts import percent
+from pytest_flopguard.reporters.owners_table import owner_lines
+from pytest_flopguard.reporters.table import Column, Row, lay_out
+
+_COLUMNS = (Column(header="", right=False), Column(header="", right=False))
+
+
+def render(title: str, peak: MemoryPeak, capacity: int, answers: Sequence[tuple[str, str]], *, verbosity: int) -> str:
+    """Render a peak, whether it fits into ``capacity`` bytes, further answers, and who holds it."""
+    rows = [Row(cells=each) for each in (*_figures(peak, capacity), *answers)]
+    table = [line for line in lay_out(_COLUMNS, rows) if line.strip(" -─")]
+    held = ["", "alive at the peak", *owner_lines(peak, verbosity=verbosity)]
+    return "\n".join([title, "", *table, *held, *_ground(peak)])
+
+
+def _figures(peak: MemoryPeak, capacity: int) -> Iterator[tuple[str, str]]:
+    reserved = peak.detail["reserved_peak_bytes"]
+    spare = capacity - reserved
+    yield "peak allocated", format_amount(peak.peak_bytes, Unit.BYTE)
+    yield "peak reserved", f"{format_amount(reserved, Unit.BYTE)} of {format_amount(capacity, Unit.BYTE)}"
+    if spare >= 0:
+        yield "fits", f"yes, {format_amount(spare, Unit.BYTE)} to spare"
+    else:
+        yield "fits", f"{format_amount(-spare, Unit.BYTE)} more reserved than there is"
+    for category, size in sorted(peak.by_category.items(), key=lambda pair: -pair[1]):
+        if size:
+            share = percent(size, peak.peak_bytes)
+            yield category.replace("_", " "), f"{format_amount(size, Unit.BYTE)} at the peak ({share})"
+
+
+def _ground(peak: MemoryPeak) -> Iterator[str]:
+    ground = peak.prediction
+    if ground is None:
+        return
+    yield ""
+    yield f"predicted, not measured: {ground.gpu} with torch {ground.torch}, allocator settings: {ground.allocator}"
+    for word, texts in (("assumed", ground.assumed), ("unknown and left out", ground.unknown)):
+        for text in texts:
+            yield f"  {word}: {text}"
