@@ -11,13 +11,12 @@ from pytest_flopguard.core.expectation import UNITS
 from pytest_flopguard.core.units import Unit, format_amount
 from pytest_flopguard.reporters.amounts import exact, quantity_name
 from pytest_flopguard.reporters.baseline_diff import signed_percent
+from pytest_flopguard.reporters.markdown_text import cell, cell_code
 from pytest_flopguard.reporters.module_costs import OUTSIDE
 from pytest_flopguard.reporters.why import cause
 
 FORMAT_VERSION = 1
 _TOP = 10
-# What would make the rest of a Markdown cell read otherwise, or notify somebody.
-_ESCAPED = str.maketrans({"|": "\\|", "`": "'", "@": "@\u200b", "<": "&lt;", "\n": " "})
 
 
 def text(found: Sequence[Compared], before: str, now: str) -> str:
@@ -32,13 +31,13 @@ def text(found: Sequence[Compared], before: str, now: str) -> str:
 def markdown(found: Sequence[Compared], before: str, now: str) -> str:
     """Render a table of what differs, for a comment or a job summary."""
     rows = list(_told(found))
-    lines = [f"**{summary(found)}** ({_cell(before)} → {_cell(now)})"]
+    lines = [f"**{summary(found)}** ({cell(before)} → {cell(now)})"]
     if rows:
         lines += ["", "| test | verdict | numbers | modules |", "|---|---|---|---|"]
     for each in rows:
-        told = "<br>".join(_cell(line) for line in (*each.reasons, *map(number, each.numbers)))
-        modules = "<br>".join(_cell(line) for line in _modules(each))
-        lines.append(f"| {_cell(title(each))} | {each.verdict} | {told} | {modules} |")
+        told = "<br>".join(cell(line) for line in (*each.reasons, *map(number, each.numbers)))
+        modules = "<br>".join(cell(line) for line in _modules(each))
+        lines.append(f"| {cell_code(title(each))} | {each.verdict} | {told} | {modules} |")
     return "\n".join(lines)
 
 
@@ -107,7 +106,3 @@ def _modules(compared: Compared) -> Iterator[str]:
 def _counts(found: Sequence[Compared]) -> dict[str, int]:
     counts = Counter(each.verdict for each in found)
     return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
-
-
-def _cell(told: str) -> str:
-    return told.translate(_ESCAPED)

@@ -132,7 +132,7 @@ def test_markdown_is_a_table_that_no_name_can_break(compare: Compare, tmp_path: 
     assert head == "**1 compared: 1 regression** (a.json → b.json)"
     assert table[0] == "| test | verdict | numbers | modules |"
     assert table[2].startswith(
-        "| tests/test_a.py::test_a[x\\|'y'@\u200bada&lt;b>] | regression | FLOPs: 1 FLOP -> 2 FLOP"
+        "| ``tests/test_a.py::test_a[x\\|`y`@ada<b>]`` | regression | FLOPs: 1 FLOP -&#62; 2 FLOP"
     )
 
 
