@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import venv
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -23,12 +24,10 @@ STUBS = Path(__file__).parent / "stubs"
 # All that is asked for is there already. Without these pip would fetch what builds the plugin, each time; for pip, 0
 # here means that there is no isolation.
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-PROGRAMS = {
-    # act loses what a step prints last where it ends at once: on a busy machine in one run of ten.
-    "bash": '#!/bin/sh\n/bin/bash "$@"\ncode=$?\nsleep 0.2\nexit $code\n',
-    # Installing the plugin takes half of a run, so only some runs do it: this Python has it, and says so.
-    "python-with-plugin": '#!/bin/sh\n[ "$2" = pip ] && exit 0\nexec python "$@"\n',
-}
+# act loses what a step prints last where it ends at once: on a busy machine in one run of ten.
+BASH = '#!/bin/sh\n/bin/bash "$@"\ncode=$?\nsleep 0.2\nexit $code\n'
+# Installing takes half of a run, so most runs leave it out.
+INSTALLED = '#!/bin/sh\n[ "$2" = pip ] && exit 0\nexec "{python}" "$@"\n'
 
 # Test folders are no packages; this makes the modules beside the tests known, and nothing else.
 _ACTION = ModuleType("action")
@@ -62,8 +61,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def scripts(tmp_path_factory: pytest.TempPathFactory, exported: Path) -> Path:
-    """The programs of a Python for the jobs, into which the action installs what it wants.
+def python(tmp_path_factory: pytest.TempPathFactory, exported: Path) -> Path:
+    """A Python for the jobs that has the plugin, and into which the action may install it again.
 
     It sees the packages of the tests' own Python: torch in each new environment would be gigabytes and minutes.
     Installing there neither fetches nor changes anything of ours.
@@ -74,15 +73,29 @@ def scripts(tmp_path_factory: pytest.TempPathFactory, exported: Path) -> Path:
     seen = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
     # Its lines become search paths, and files like it in those are not read: our editable install is not seen.
     Path(own, "tests.pth").write_text("\n".join(seen) + "\n", encoding="utf-8")
+    found = folder / "bin" / "python"
     subprocess.run(
-        [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", str(exported)],
+        [str(found), "-m", "pip", "install", "--quiet", str(exported)],
         env={"PATH": os.defpath, "HOME": str(folder), **OFFLINE},
         check=True,
     )
-    for name, text in PROGRAMS.items():
-        (folder / "bin" / name).write_text(text, encoding="utf-8")
-        (folder / "bin" / name).chmod(0o755)
-    return folder / "bin"
+    write_program(folder / "bin" / "bash", BASH)
+    return found
+
+
+@pytest.fixture(scope="session")
+def scripts(tmp_path_factory: pytest.TempPathFactory, python: Path) -> Path:
+    """Programs for the jobs: the same Python, for which everything is installed already."""
+    folder = tmp_path_factory.mktemp("scripts")
+    write_program(folder / "python", INSTALLED.format(python=python))
+    write_program(folder / "bash", BASH)
+    return folder
+
+
+def write_program(path: Path, text: str) -> None:
+    """Write a script that can be started."""
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
 
 
 def act_program(folders: str) -> Path:
@@ -125,12 +138,18 @@ def act(tmp_path: Path, exported: Path, scripts: Path, github: GitHubServer) -> 
 
 
 @pytest.fixture
-def project(tmp_path: Path, scripts: Path) -> Project:
+def installing_act(act: Act, python: Path) -> Act:
+    """The same runner, where pip does what it is asked to."""
+    return replace(act, scripts=python.parent)
+
+
+@pytest.fixture
+def project(tmp_path: Path, python: Path) -> Project:
     """An empty repository."""
     folder = tmp_path / "project"
     folder.mkdir()
     subprocess.run(["git", "init", "--quiet", "--initial-branch=main", str(folder)], check=True)
-    return Project(folder=folder, python=scripts / "python")
+    return Project(folder=folder, python=python)
 
 
 @pytest.fixture

@@ -103,10 +103,9 @@ class Project:
         """Go on in a new branch."""
         git(self.folder, "switch", "--quiet", "--create", name)
 
-    def workflow(self, *, python: str = "python-with-plugin", **inputs: str) -> None:
+    def workflow(self, **inputs: str) -> None:
         """Write the workflow, with more inputs for the action."""
-        given = {"python": python, **inputs}
-        more = "".join(f"          {name.replace('_', '-')}: {value}\n" for name, value in given.items())
+        more = "".join(f"          {name.replace('_', '-')}: {value}\n" for name, value in inputs.items())
         self.write({".github/workflows/flops.yml": WORKFLOW.format(uses=USES, checkout=CHECKOUT, more=more)})
 
     def commit(self, message: str = "Change") -> str:

@@ -23,11 +23,13 @@ def levels(run: WorkflowRun) -> list[str]:
     return [each.level for each in run.annotations]
 
 
-def test_within_the_budget(act: Act, project: Project, github: GitHubServer, artifact: Callable[[str], Path]) -> None:
-    project.workflow(python="python")
+def test_within_the_budget(
+    installing_act: Act, project: Project, github: GitHubServer, artifact: Callable[[str], Path]
+) -> None:
+    project.workflow(python="python3", install='test "$FLOPGUARD_PYTHON" = python3')
     project.model(layers=1)
     project.commit()
-    run = act.run(project.folder, "pull_request", project.pull_request())
+    run = installing_act.run(project.folder, "pull_request", project.pull_request())
     assert (run.code, run.jobs) == (0, {"flops": "success"}), run.told()
     assert run.steps().items() >= RAN.items()
     outputs = run.outputs("flops")

@@ -89,7 +89,6 @@ jobs:
       - id: flops
         uses: {USES}
         with:
-          python: python-with-plugin
           id: ${{{{ github.event.pull_request.head.ref }}}}
           args: ${{{{ github.event.pull_request.title }}}}
           working-directory: ${{{{ github.event.pull_request.body }}}}

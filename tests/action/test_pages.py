@@ -42,7 +42,9 @@ def test_they_fit_the_schema_and_are_safe(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_on_every_pull_request(act: Act, pages: Project, github: GitHubServer, artifact: Callable[..., Path]) -> None:
+def test_on_every_pull_request(
+    installing_act: Act, pages: Project, github: GitHubServer, artifact: Callable[[str], Path]
+) -> None:
     pages.model(layers=1, flops="1 MFLOP")
     pages.accept()
     pages.commit("Keep a baseline")
@@ -50,7 +52,7 @@ def test_on_every_pull_request(act: Act, pages: Project, github: GitHubServer, a
     pages.model(layers=2, flops="1 MFLOP")
     pages.accept("a second layer")
     pages.commit("A second layer")
-    run = act.run(pages.folder, "pull_request", pages.pull_request(), workflow=FLOPS)
+    run = installing_act.run(pages.folder, "pull_request", pages.pull_request(), workflow=FLOPS)
     assert (run.code, run.jobs) == (0, {"flops": "success"}), run.told()
     assert run.outputs("flops")["flops-delta"] == str(LAYER)
     assert len(github.bodies(REPOSITORY, NUMBER)) == 1
