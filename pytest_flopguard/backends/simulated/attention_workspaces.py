@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import torch
 
-from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace, copies, size_of
+from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace, copies
 
 _FLOAT = 4
 
@@ -113,12 +113,7 @@ def _cudnn_forward(call: Call) -> Hidden:
 
 
 def _cudnn_backward(call: Call) -> Hidden:
-    """mha_graph_backward's workspace; a dense float32 accumulator of grad_q is the least that it can hold."""
-    query = call.args[1]
-    return UnknownWorkspace(
-        reason=f"cuDNN's workspace for the backward of attention over {_shape(query)}",
-        known=(_FLOAT * query.numel(),),
-    )
+    return UnknownWorkspace(reason=f"cuDNN's workspace for the backward of attention over {_shape(call.args[1])}")
 
 
 def _shape(tensor: torch.Tensor) -> str:
@@ -126,17 +121,11 @@ def _shape(tensor: torch.Tensor) -> str:
 
 
 def _fast_path(call: Call) -> Hidden:
-    """native_multi_head_attention keeps the joint projection and attention's inputs while it runs."""
     return UnknownWorkspace(reason=f"what the fused attention layer holds over {_shape(call.args[0])}")
 
 
 def _encoder_layer(call: Call) -> Hidden:
-    """transformer_encoder_layer_forward: attention's, and the two layers of the feed-forward part."""
-    src, wide = call.args[0], call.args[14]
-    inner = src.numel() // src.shape[-1] * wide.shape[0] * src.element_size()
-    return UnknownWorkspace(
-        reason=f"what the fused encoder layer holds over {_shape(src)}", known=(size_of(src), inner)
-    )
+    return UnknownWorkspace(reason=f"what the fused encoder layer holds over {_shape(call.args[0])}")
 
 
 ENTRIES: Mapping[str, Entry] = MappingProxyType(

@@ -54,12 +54,24 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "aten::scatter_reduce": "what reducing by index takes",
         "aten::_grouped_mm": "CUTLASS's workspace for grouped products",
         "aten::_sparse": "cuSPARSE's workspace",
+        "aten::_trilinear": "the products of a bilinear form",
+        "aten::_euclidean_dist": "what pairwise distances take",
+        "aten::soft_margin_loss": "what a loss of several ops takes",
+        "aten::masked_scatter_backward": "cub's storage for finding chosen values",
+        "aten::conv_tbc": "the products of a convolution",
     }
 )
 
 
+# Ops of torch without kernels of their own: what is asked of tensors, notes of profilers, and calls between processes,
+# whose buffers lie outside the allocator.
+_WITHOUT_KERNELS = ("prim::", "prims::", "profiler::", "c10d::", "_c10d_functional::", "_dtensor::")
+
+
 def family(name: str) -> Entry | None:
-    """Return the entry of an op that has no line of its own: unknown for a library's op, None for all others."""
+    """Return the entry of an op that has no line of its own: unknown for a library's and for strangers, else None."""
+    if not name.startswith("aten::"):
+        return None if name.startswith(_WITHOUT_KERNELS) else _unknown(f"what {name} takes for itself")
     for beginning, what in FAMILIES.items():
         if name.startswith(beginning):
             return _unknown(what)

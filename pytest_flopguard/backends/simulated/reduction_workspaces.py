@@ -122,6 +122,7 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType(
         "aten::min": _of_the_other,
         "aten::amax": _VALUES,
         "aten::amin": _VALUES,
+        "aten::aminmax": _reduction(lambda dtype: 2 * _plain(dtype)),
         "aten::argmax": _ARG,
         "aten::argmin": _ARG,
         "aten::any": _reduction(_flag),

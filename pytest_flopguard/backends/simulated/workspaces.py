@@ -3,7 +3,8 @@
 An op without an entry has none, or is told as unknown. None: elementwise ops, views, copies, fills and lists of them
 (foreach, fused optimizers) write to their outputs through TensorIterator or multi_tensor_apply, which allocate nothing.
 Unknown: the families that run in a library (convolutions, recurrent layers, linear algebra, Fourier transforms, sorts
-and scans of cub) or write several kernels' results in between; FAMILIES lists them by the beginning of their names.
+and scans of cub) or write several kernels' results in between, which FAMILIES lists by the beginning of their names,
+and every op that is none of torch's own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from pytest_flopguard.backends.simulated import (
     attention_workspaces,
+    composite_workspaces,
     library_workspaces,
     matmul_workspaces,
     norm_workspaces,
@@ -28,6 +30,7 @@ __all__ = ["TABLE", "UnknownWorkspace", "hidden"]
 TABLE: Mapping[str, Entry] = MappingProxyType(
     {
         **attention_workspaces.ENTRIES,
+        **composite_workspaces.ENTRIES,
         **library_workspaces.ENTRIES,
         **matmul_workspaces.ENTRIES,
         **norm_workspaces.ENTRIES,

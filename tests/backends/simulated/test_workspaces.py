@@ -231,6 +231,38 @@ def test_the_norm_of_a_list_has_a_part_for_every_chunk() -> None:
     assert taken(aten._foreach_norm.Scalar, [meta(1000, 1000)] * 20) == (20 * 16 * 4,)
 
 
+def test_losses_are_made_for_every_element_first() -> None:
+    x, target = meta(512, 512), meta(512, 512)
+    # 2^18 floats, and their mean: 512 threads of 512 values, 512 / 16 = 32 blocks.
+    assert taken(aten.mse_loss.default, x, target) == (1 << 20, 128, 4)
+    assert taken(aten.mse_loss.default, x, target, 0) == ()
+    assert taken(aten.mse_loss.default, x, target, reduction=0) == ()
+    # The logarithm of the sigmoid besides.
+    logits = (x, target, None, None)
+    assert taken(aten.binary_cross_entropy_with_logits.default, *logits, 1) == (1 << 20, 1 << 20, 128, 4)
+    assert taken(aten.binary_cross_entropy_with_logits.default, *logits, 0) == (1 << 20,)
+
+
+def test_ops_of_several_steps_keep_what_is_between() -> None:
+    scores = meta(2, 4, 16, 16)
+    # softmax in float32, a flag an element and a row, and two scalars.
+    assert taken(aten._safe_softmax.default, scores, -1) == (2 * 4 * 16 * 16 * 4, 4, 2048, 128, 4)
+    assert taken(aten.isinf.default, scores) == (8192,)
+    assert taken(aten.isinf.default, meta(4, dtype=torch.int64)) == ()
+    assert taken(aten.roll.default, scores, [1], [0]) == ()
+    assert taken(aten.roll.default, scores, [1, 1], [0, 1]) == (8192,)
+
+
+def test_ops_of_others_are_unknown() -> None:
+    @torch.library.custom_op("flopguard_test_workspaces::twice", mutates_args=())
+    def twice(x: Tensor) -> Tensor:
+        return 2 * x
+
+    twice.register_fake(torch.empty_like)
+    op = torch.ops.flopguard_test_workspaces.twice.default
+    assert unknown(op, meta(4)).reason == "what flopguard_test_workspaces::twice takes for itself over 4 float32"
+
+
 @pytest.mark.parametrize(
     ("op", "args", "reason"),
     [
