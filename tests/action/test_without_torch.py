@@ -81,6 +81,6 @@ def test_fork_comment(tmp_path: Path, github: GitHubServer) -> None:
 @pytest.mark.parametrize("without", sorted(installed() - {"pytest_flopguard"}))
 def test_each_package_is_needed(without: str, tmp_path: Path, github: GitHubServer) -> None:
     payload = {"pull_request": {"number": NUMBER}}
-    code, told = bare(tmp_path, github, "pull_request", payload, "merge", str(REPORT), without=without)
+    _, told = bare(tmp_path, github, "pull_request", payload, "merge", str(REPORT), without=without)
     assert without in told
     assert github.bodies(REPOSITORY, NUMBER) == []
