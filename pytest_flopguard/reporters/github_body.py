@@ -53,6 +53,11 @@ def body(legs: Sequence[Leg], *, most: int, title: str, link: str = "") -> str:
     return "\n".join([*first, *_filled(parts, room), *last]) + "\n"
 
 
+def problem_body(problem: str, link: str = "") -> str:
+    """Render that there is no run to show, and why."""
+    return "\n".join(["### flopguard: no report", "", cell(problem, _NOTE), "", *_foot([], link)]) + "\n"
+
+
 def headline(legs: Sequence[Leg]) -> str:
     """Count what broke and what moved in all runs together, in one line."""
     counts = {"broken": 0, "failed": 0, "dearer": 0, "undecided": 0, "warned": 0, "cheaper": 0, "new": 0, "accepted": 0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pytest_flopguard.reporters.github_body import body, headline
+from pytest_flopguard.reporters.github_body import body, headline, problem_body
 from pytest_flopguard.reporters.github_entries import Leg
 
 ID = re.compile(r"[A-Za-z0-9._/-]{1,64}")
@@ -27,3 +27,8 @@ def render(legs: Sequence[Leg], name: str, *, link: str = "") -> str:
     first = marker(name)
     title = headline(legs) + ("" if name == DEFAULT_ID else f" (`{name}`)")
     return f"{first}\n{body(legs, most=MOST_BYTES - len(first) - 1, title=title, link=link)}"
+
+
+def render_problem(problem: str, name: str, *, link: str = "") -> str:
+    """Render why there is no run to show, in place of the numbers of an earlier one."""
+    return f"{marker(name)}\n{problem_body(problem, link)}"

@@ -140,13 +140,15 @@ def test_a_test_that_fails_by_itself_keeps_pytests_exit_code(start: Run, job: An
 def test_what_pytest_cannot_run_keeps_its_exit_code(start: Run, job: Any, arguments: str, code: int) -> None:
     project(job.folder)
     job.environment["FLOPGUARD_ARGS"] = arguments
+    job.github.comment("octo/net", 7, "<!-- flopguard:default -->\nnumbers of an earlier run")
     done = start("run")
+    assert ["no report" in each for each in job.bodies] == [code == 4]
     assert done.code == code
     assert job.outputs["outcome"] == "error"
     if code == 4:
-        assert done.commands == [
-            "::error title=flopguard::pytest ended with 4 and left no report: its output above says why [no-report]"
-        ]
+        told = "pytest ended with 4 and left no report: its output above says why"
+        assert done.commands == [f"::error title=flopguard::{told} [no-report]"]
+        assert f"### flopguard: no report\n\n{told}" in job.summary
 
 
 def test_wrong_inputs_run_nothing(start: Run, job: Any) -> None:

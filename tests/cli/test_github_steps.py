@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -276,3 +277,13 @@ def test_what_is_no_comment_is_not_sent(step: Step, job: Any, github: GitHubServ
     assert code == 2
     assert "a comment that flopguard github run saved" in log[-1]
     assert github.requests == []
+
+
+def test_without_the_extra_the_comment_says_what_to_install(
+    step: Step, saved: Saved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "urllib3", None)
+    code, (told,) = step("publish", "--report", saved("report.json", {"test_b": 1}), "--comment", "always")
+    assert code == 0
+    assert told.startswith("::warning title=flopguard::no comment was written: a comment needs urllib3")
+    assert "pip install 'pytest-flopguard[action]'" in told

@@ -24,7 +24,8 @@ def merge_base(job: Job, folder: Path) -> str:
         raise NoBaseError(f"a job for {job.event_name or 'no event'} starts at no other commit")
     head = commit_of("HEAD", folder)
     if not head:
-        raise NoBaseError("git knows no commit here: check the repository out before")
+        told = "check the repository out before, and name it a safe.directory where another user owns it"
+        raise NoBaseError(f"git knows no commit here: {told}")
     found = _parent(job, folder) or _parting(head, job.base, folder)
     if not found:
         _fetch(folder, _DEPTH, job.base, head)

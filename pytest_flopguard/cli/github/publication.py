@@ -8,13 +8,14 @@ from pathlib import Path
 from pytest_flopguard.cli.github import draft_file
 from pytest_flopguard.cli.github.api import Api, ApiError, DeniedError
 from pytest_flopguard.cli.github.draft_file import Draft
-from pytest_flopguard.cli.github.inputs import Comment, FailOn
+from pytest_flopguard.cli.github.inputs import Comment, FailOn, Inputs
 from pytest_flopguard.cli.github.job import Job
 from pytest_flopguard.cli.github.outputs import say, tell, write
 from pytest_flopguard.cli.github.sticky import write as write_comment
 from pytest_flopguard.core.errors import message
 from pytest_flopguard.reporters import github_annotations, github_comment, github_summary
 from pytest_flopguard.reporters.github_annotations import Locate
+from pytest_flopguard.reporters.github_body import problem_body
 from pytest_flopguard.reporters.github_entries import Leg
 from pytest_flopguard.reporters.one_line import one_line
 
@@ -33,16 +34,12 @@ def annotate(leg: Leg, locate: Locate, fail_on: FailOn) -> None:
 
 def summarize(job: Job, legs: Sequence[Leg]) -> None:
     """Append runs to the summary of the step."""
-    if job.summary is None:
-        say("no summary: GITHUB_STEP_SUMMARY is not set")
-        return
-    written = job.summary.stat().st_size if job.summary.exists() else 0
+    written = job.summary.stat().st_size if job.summary is not None and job.summary.exists() else 0
     text = github_summary.render(legs, written=written)
     if not text:
         say("no summary: what the step has written already leaves no room")
-        return
-    with job.summary.open("a", encoding="utf-8", newline="\n") as stream:
-        stream.write(text)
+    else:
+        _append(job, text)
 
 
 def comment(job: Job, legs: Sequence[Leg], name: str, when: Comment, later: Path | None = None) -> str:
@@ -50,13 +47,32 @@ def comment(job: Job, legs: Sequence[Leg], name: str, when: Comment, later: Path
 
     Without a token the comment is put into the file ``later``, whose name is returned; otherwise nothing is.
     """
+    return _put(job, draft_of(legs, name, when, job.link), when, later)
+
+
+def tell_problem(job: Job, problem: str, inputs: Inputs, later: Path) -> str:
+    """Tell everywhere why there is no run; a comment only takes the place of an earlier one."""
+    tell("error", problem)
+    if inputs.summary:
+        _append(job, problem_body(problem))
+    body = github_comment.render_problem(problem, inputs.name, link=job.link)
+    return _put(job, Draft(id=inputs.name, body=body, create=False), inputs.comment, later)
+
+
+def _append(job: Job, text: str) -> None:
+    if job.summary is None:
+        say("no summary: GITHUB_STEP_SUMMARY is not set")
+        return
+    with job.summary.open("a", encoding="utf-8", newline="\n") as stream:
+        stream.write(text)
+
+
+def _put(job: Job, draft: Draft, when: Comment, later: Path | None) -> str:
     if when == "never":
         return ""
     if job.pull_request is None:
         say(f"no comment: a job for {job.event_name or 'no event'} has no pull request")
-        return ""
-    draft = draft_of(legs, name, when, job.link)
-    if job.token:
+    elif job.token:
         send(job, job.pull_request, draft)
     elif later is not None:
         draft_file.save(draft, later)

@@ -33,8 +33,8 @@ def run(_: Namespace) -> int:
     folder = Path(mkdtemp(prefix="flopguard-", dir=job.folder))
     ended = run_pytest(inputs.working_directory, inputs.args, folder / "report.json")
     if ended.report is None:
-        tell("error", ended.problem)
-        write_outputs(job.output, {"outcome": "error"})
+        later = publication.tell_problem(job, ended.problem, inputs, folder / "comment.json")
+        write_outputs(job.output, {"outcome": "error", "comment-json": later})
         return ended.code or 1
     root = root_of(ended.report, inputs.working_directory, job.workspace)
     base = None if inputs.compare_to == "none" else find_base(job, inputs, root, folder)
