@@ -59,6 +59,11 @@ def chosen(call: AttentionCall, gpu: Gpu) -> SDPBackend:
     raise NoKernel("No available kernel. Aborting execution.")
 
 
+def can_use(backend: SDPBackend, call: AttentionCall, gpu: Gpu) -> bool:
+    """Say whether a kernel can run a call, whichever is chosen (``torch.backends.cuda.can_use_flash_attention``)."""
+    return any(allowed(call, gpu) for each, allowed in _BACKENDS.values() if each == backend)
+
+
 def _order(gpu: Gpu) -> Sequence[int]:
     order: list[int] = torch._C._get_sdp_priority_order()
     prefers_cudnn = gpu.cudnn > 91_500 and gpu.capability[0] in (9, 10) and not _set("TORCH_CUDNN_SDPA_DEPRIORITIZED")

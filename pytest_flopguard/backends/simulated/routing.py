@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend
 
 from pytest_flopguard.backends.simulated import (
     attention_kernels,
@@ -23,7 +24,7 @@ from pytest_flopguard.backends.simulated import (
     foreach_support,
     recurrent_kernels,
 )
-from pytest_flopguard.backends.simulated.attention_choice import AttentionCall, chosen
+from pytest_flopguard.backends.simulated.attention_choice import AttentionCall, can_use, chosen
 from pytest_flopguard.backends.simulated.batch_norm_choice import batch_norm_impl_index
 from pytest_flopguard.backends.simulated.gpus import Gpu
 
@@ -46,6 +47,8 @@ def routed(gpu: Gpu) -> Iterator[None]:
                 stack.enter_context(_registered())
                 stack.enter_context(foreach_support.fake_tensors_supported())
                 stack.enter_context(convolution_choice.cudnn_layouts())
+                for name, backend in _ASKED_OF_KERNELS.items():
+                    stack.enter_context(patch.object(torch._C, name, _can_use(backend)))
                 # What fake ops returned elsewhere, for the ways of another build, does not count here, nor the reverse.
                 stack.enter_context(patch.object(FakeTensorMode, "cache", _fake_results))
                 stack.enter_context(patch.object(torch.backends.cudnn, "is_acceptable", lambda tensor: False))
@@ -104,6 +107,30 @@ def _attention(
         enable_gqa=enable_gqa,
     )
     return attention_kernels.run(call, chosen(call, _gpus[-1]), scale)
+
+
+# What torch.backends.cuda asks, for torch.nn.attention.bias and for others.
+_ASKED_OF_KERNELS = {
+    "_can_use_flash_attention": SDPBackend.FLASH_ATTENTION,
+    "_can_use_mem_efficient_attention": SDPBackend.EFFICIENT_ATTENTION,
+    "_can_use_cudnn_attention": SDPBackend.CUDNN_ATTENTION,
+}
+
+
+def _can_use(backend: SDPBackend) -> Callable[..., bool]:
+    def answer(params: Any, debug: bool = False) -> bool:
+        call = AttentionCall(
+            query=params.query,
+            key=params.key,
+            value=params.value,
+            mask=params.attn_mask,
+            dropout=params.dropout,
+            is_causal=params.is_causal,
+            enable_gqa=params.enable_gqa,
+        )
+        return params.query.device.type == "cuda" and can_use(backend, call, _gpus[-1])
+
+    return answer
 
 
 def _rms_norm(

@@ -10,7 +10,14 @@ import torch
 import torch.nn.functional as F
 from simulation import Seen, gpu, ops_of
 from torch import Tensor, nn
+from torch.backends.cuda import (
+    SDPAParams,
+    can_use_cudnn_attention,
+    can_use_efficient_attention,
+    can_use_flash_attention,
+)
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.bias import causal_lower_right
 from torch.optim.optimizer import _default_to_fused_or_foreach
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -140,6 +147,31 @@ def test_cudnn_attention_is_not_deterministic_and_can_come_last(monkeypatch: pyt
         torch.use_deterministic_algorithms(False)
     monkeypatch.setenv("TORCH_CUDNN_SDPA_DEPRIORITIZED", "1")
     assert kernel_of("h100", attend) == FLASH
+
+
+def test_torch_is_told_what_the_kernels_can_do() -> None:
+    def answers(device: str, dtype: torch.dtype) -> tuple[bool, bool, bool]:
+        x = torch.zeros(2, 4, 16, 64, device=device, dtype=dtype)
+        params = SDPAParams(x, x, x, None, 0.0, False, False)
+        return can_use_cudnn_attention(params), can_use_flash_attention(params), can_use_efficient_attention(params)
+
+    with gpu("h100"):
+        assert answers("cuda", BFLOAT) == (True, True, True)
+        assert answers("cuda", FLOAT) == (False, False, True)
+        assert answers("cpu", BFLOAT) == (False, False, False)
+    with gpu("t4"):
+        assert answers("cuda", HALF) == (False, False, True)
+
+
+def test_causal_biases_take_the_flash_kernel() -> None:
+    # torch.nn.attention.bias asks what flash can do, and calls it by itself.
+    bias = causal_lower_right(8, 16)
+
+    def run() -> None:
+        x = zeros(2, 4, 16, 64, dtype=BFLOAT)
+        F.scaled_dot_product_attention(x[:, :, :8], x, x, bias)
+
+    assert FLASH in ops_of("a100", run)
 
 
 def test_flash_pads_heads_to_eights() -> None:
