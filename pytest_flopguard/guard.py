@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import date
@@ -43,6 +43,7 @@ from pytest_flopguard.fixture import FIXTURE, MARKER, FlopGuard, asks_for_guard
 from pytest_flopguard.raising import fail_or_warn
 from pytest_flopguard.reporters.formats import Reporter, reporter_for
 from pytest_flopguard.reporters.junit_properties import PREFIX, properties
+from pytest_flopguard.reporters.paint import Paint
 from pytest_flopguard.simulation import Simulation
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Guard:
         self.projects = Projects(settings)
         self._config = config
         self._session: Session | None = None
+        # Called after each op call of a measured test, where somebody looks at a terminal.
+        self.tick: Callable[[], None] | None = None
         self._simulation = Simulation(settings)
         self._plans: dict[str, Resolution] = {}
         self._records: dict[str, list[Record]] = {}
@@ -137,6 +140,8 @@ class Guard:
             backends = Backends()
             self._config.hook.pytest_flopguard_backends(backends=backends)
             self._session = Session(self.settings, self._formulas, backends)
+            if self.tick is not None:
+                self._session.tell(self.tick)
         return self._session
 
     @cached_property
@@ -177,7 +182,7 @@ class Guard:
             records = self._judge(item, region, completed)
             item.stash[_RECORDS] = [record_to_json(each) for each in records]
             # Here, and not on the report: a JUnit file takes them from what the item has before its report is made.
-            others = [each for each in item.user_properties if not each[0].startswith(PREFIX)]
+            others = [each for each in item.user_properties if not each[0].startswith((f"{PREFIX}.", f"{PREFIX}["))]
             item.user_properties[:] = [*others, *properties(records)]
         self._tell(records)
         return result
@@ -223,11 +228,11 @@ class Guard:
         origin = self.settings.origin("report")
         self._reporters = [(path, reporter_for(str(path), origin, formats)) for path in self.settings.report]
 
-    def table(self, verbosity: int, width: int) -> str:
+    def table(self, verbosity: int, width: int, paint: Paint) -> str:
         """Return the summary of the run, empty if nothing was measured."""
         from pytest_flopguard.reporters import terminal
 
-        return terminal.render(self.report(), verbosity=verbosity, width=width) if self._records else ""
+        return terminal.render(self.report(), verbosity=verbosity, width=width, paint=paint) if self._records else ""
 
     def write_reports(self, interrupted: bool) -> None:
         """Write the report files, each whole or not at all; UsageError with those that cannot be written."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +31,7 @@ from pytest_flopguard.fixture import FlopGuard, asks_for_guard
 
 if TYPE_CHECKING:
     from pytest_flopguard.guard import Guard
+    from pytest_flopguard.reporters.paint import Tone
 
 _GUARD: pytest.StashKey[Guard | None] = pytest.StashKey()
 _UNGUARDED = pytest.StashKey[int]()
@@ -107,6 +109,17 @@ def pytest_configure(config: pytest.Config) -> None:
             raise _told(error) from error
         config.stash[_GUARD] = guard
         config.pluginmanager.register(guard, "flopguard-guard")  # for its pytest_runtest_logreport
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Show on a terminal that long measurements are alive; only now pytest's own reporter is there."""
+    guard = session.config.stash[_GUARD]
+    if guard is not None:
+        from pytest_flopguard.progress import progress_of
+
+        progress = progress_of(session.config, os.environ)
+        guard.tick = None if progress is None else progress.tick
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -277,7 +290,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     for text in config.stash.get(_PROBLEMS, []):
         terminalreporter.write_line(f"ERROR: {text}", red=True)
-    text = guard.table(terminalreporter.verbosity, terminalreporter._tw.fullwidth)
+    text = guard.table(terminalreporter.verbosity, terminalreporter._tw.fullwidth, partial(_painted, terminalreporter))
     if text:
         terminalreporter.section("flopguard")
         terminalreporter.write_line(text)
@@ -288,6 +301,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if lines:
         terminalreporter.section("flopguard baselines")
         terminalreporter.write_line("\n".join(lines))
+
+
+def _painted(terminalreporter: Any, text: str, tone: Tone) -> str:
+    # pytest's writer knows what --color and NO_COLOR say, and whether this is a terminal at all.
+    colours = {"bad": "red", "open": "yellow", "good": "green"}
+    return str(terminalreporter._tw.markup(text, **{colours[tone]: True}))
 
 
 def _off(number: int) -> str:

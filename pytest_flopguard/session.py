@@ -14,6 +14,7 @@ from pytest_flopguard.backends.base import (
     MemoryBackend,
     ModelNoter,
     ModelTracer,
+    ProgressTeller,
     SiteRecorder,
     SnapshotKeeper,
     Unavailable,
@@ -209,6 +210,12 @@ class Session:
         kinds = ("flops", "parameters", "memory", "cpu", "cuda", "sim")
         region.close(Measurement(unavailable=dict.fromkeys(kinds, reason)))
         return region
+
+    def tell(self, tick: Callable[[], None]) -> None:
+        """Call ``tick`` after each op call, if the engine sees them one by one."""
+        flops: object = self._selection.flops
+        if isinstance(flops, ProgressTeller):
+            flops.tell(tick)
 
     def warm_up(self, run: Callable[[], object]) -> None:
         """Run something whose op calls are no part of any region; what it leaves allocated was there before."""

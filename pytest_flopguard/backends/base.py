@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,14 @@ class ByteFollower(Protocol):
 
     def follow_bytes(self) -> None:
         """From now on add ``bytes_moved`` to tallies."""
+
+
+@runtime_checkable
+class ProgressTeller(Protocol):
+    """A FlopBackend that can also tell that it is at work."""
+
+    def tell(self, tick: Callable[[], None]) -> None:
+        """From now on call ``tick`` after each op call."""
 
 
 @runtime_checkable

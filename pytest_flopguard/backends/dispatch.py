@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -85,6 +85,10 @@ class DispatchFlops:
             yield
         finally:
             watch.paused = watch.modules.paused = before
+
+    def tell(self, tick: Callable[[], None]) -> None:
+        """From now on call ``tick`` after each op call."""
+        self.watch.tell(tick)
 
     def note_models(self) -> None:
         """From now on note the calls of models that have a config."""

@@ -7,6 +7,7 @@ tensor subclass answers is what the subclass does for it: the calls on its inner
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from threading import RLock
@@ -131,6 +132,16 @@ class OpWatch(TorchDispatchMode):
     def follow_masks(self) -> None:
         """From now on find what attention masks hide."""
         self.masks = AttentionMasks(self._hide, self._lose)
+
+    def tell(self, tick: Callable[[], None]) -> None:
+        """From now on call ``tick`` after each op call; a watch that nobody asked pays nothing for it."""
+        saw = self._saw
+
+        def told(*call: Any) -> None:
+            saw(*call)
+            tick()
+
+        self._saw = told  # type: ignore[method-assign,assignment]
 
     def _joined(self) -> None:
         # Modes belong to a thread, so this one goes with it; where the thread outlives the watch, it lets all go by.

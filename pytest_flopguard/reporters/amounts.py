@@ -23,6 +23,17 @@ def exact(value: int, unit: Unit) -> str:
     return f"{value:,} {unit.value}".rstrip()
 
 
+def short(value: int, unit: Unit) -> str:
+    """Render three significant digits, or the whole number where it has more: ``292 GFLOP``, ``1.12 GiB``, ``0``."""
+    number, _, name = format_amount(value, unit).partition(" ")
+    if "." not in number:
+        return format_amount(value, unit)
+    scale = parse_amount(f"1 {name}", unit)
+    digits = max(0, 2 - len(number.lstrip("-").partition(".")[0]) + 1)
+    # Once more through the whole number, so that 999.6 k becomes 1 M.
+    return format_amount(round(round(Fraction(value, scale), digits) * scale), unit)
+
+
 def used(observed: int, limit: int) -> str:
     """Render how much of a limit is used, to a tenth of a percent.
 

@@ -8,8 +8,9 @@ from itertools import zip_longest
 from pytest_flopguard.core.measurement import PHASES, FlopTally, Phase
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.standing import Standing
-from pytest_flopguard.core.units import Unit, format_amount
+from pytest_flopguard.core.units import Unit
 from pytest_flopguard.core.verdict import Finding
+from pytest_flopguard.reporters.amounts import short
 from pytest_flopguard.reporters.finding_text import budget_findings, limit_text, used_text, verdict
 
 Cells = dict[str, str]
@@ -29,7 +30,7 @@ def record_cells(record: Record, standing: Standing, *, every_finding: bool, one
     for index, (peak, finding) in enumerate(zip_longest(seen.memory or (None,), findings)):
         cells = first if index == 0 else dict.fromkeys(first, "")
         if peak is not None:
-            cells["memory"] = format_amount(peak.peak_bytes, Unit.BYTE) + ("" if one_device else f" {peak.device}")
+            cells["memory"] = short(peak.peak_bytes, Unit.BYTE) + ("" if one_device else f" {peak.device}")
         if finding is not None:
             cells |= {
                 "limit": limit_text(finding),
@@ -62,4 +63,4 @@ def _flops(tally: FlopTally | None, phase: Phase) -> str:
         return "-"
     known = tally.at_least_in(phase)
     least = "" if tally.in_phase(phase) is not None else ">= "
-    return least + (format_amount(known, Unit.FLOP) if known else "0")
+    return least + (short(known, Unit.FLOP) if known else "0")

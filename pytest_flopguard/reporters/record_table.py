@@ -72,12 +72,14 @@ def _by_test(records: Sequence[Record], headers: _Headers, blocks: _Blocks, widt
 
 
 def _listed(records: Sequence[Record], headers: _Headers, blocks: _Blocks, width: int) -> Iterator[str]:
+    names = {name: " ".join(header.splitlines()) for name, header in headers.items()}
+    widest = max((12, *map(len, names.values())))
     for record, block in zip(records, blocks, strict=True):
         yield _title(record, width)
         for cells in block:
-            for name, header in headers.items():
+            for name, header in names.items():
                 if cells[name] not in _EMPTY:
-                    yield f"  {' '.join(header.splitlines()):<12}  {cells[name]}"
+                    yield f"  {header:<{widest}}  {cells[name]}"
 
 
 def _laid(

@@ -13,17 +13,18 @@ from pytest_flopguard.core.standing import standings
 from pytest_flopguard.reporters.details import details
 from pytest_flopguard.reporters.finding_text import budget_findings, place, sentence, verdict
 from pytest_flopguard.reporters.outcome_words import outcome_word, summary
+from pytest_flopguard.reporters.paint import Paint, painted, plain
 from pytest_flopguard.reporters.predictions import prediction_lines
 from pytest_flopguard.reporters.record_cells import file_and_name
 from pytest_flopguard.reporters.record_table import record_table
 from pytest_flopguard.reporters.table import shorten
 
-MIN_WIDTH = 80
+MIN_WIDTH = 40
 _NAMED_TESTS = 3
 
 
-def render(run: RunReport, *, verbosity: int, width: int) -> str:
-    """Render a run for a terminal of a width in characters (80 at least).
+def render(run: RunReport, *, verbosity: int, width: int, paint: Paint = plain) -> str:
+    """Render a run for a terminal of a width in characters (40 at least).
 
     Verbosity -1: one line per record that failed or is undecided, the unknown ops, and a summary. 0: the table with
     the tightest finding of each record. 1: one row per finding. 2: every module, op, category and finding as well.
@@ -32,13 +33,22 @@ def render(run: RunReport, *, verbosity: int, width: int) -> str:
     run = replace(run, records=_by_file(run.records))
     if verbosity < 0:
         return "\n".join([*_failing(run), *_unknown_ops(run, sys.maxsize), summary(run)])
-    blocks = [record_table(run.records, width, every_finding=verbosity > 0)] if run.records else []
+    table = record_table(run.records, width, every_finding=verbosity > 0) if run.records else []
+    blocks = [painted(table, paint)] if table else []
     if verbosity > 1:
         blocks.extend(list(details(record)) for record in run.records)
     predictions = [
         line for each in prediction_lines(run.records, every=verbosity > 1) for line in _hanging(each, width)
     ]
-    blocks.append([*_reasons(run, width), *_unknown_ops(run, width), *predictions, *_notes(run, width), summary(run)])
+    blocks.append(
+        [
+            *_reasons(run, width),
+            *_unknown_ops(run, width),
+            *predictions,
+            *_notes(run, width),
+            *_hanging(summary(run), width),
+        ]
+    )
     return "\n\n".join("\n".join(block) for block in blocks)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pytest_flopguard.core.expectation import UNITS
 from pytest_flopguard.core.units import Unit, parse_amount
-from pytest_flopguard.reporters.amounts import exact, percent, quantity_name, rounded_down, rounded_up, used
+from pytest_flopguard.reporters.amounts import exact, percent, quantity_name, rounded_down, rounded_up, short, used
 
 UNIT = st.sampled_from(Unit)
 AMOUNT = st.integers(min_value=0, max_value=10**30)
@@ -18,6 +18,37 @@ def test_exact_shows_every_digit() -> None:
     assert exact(291_648_307_200, Unit.FLOP) == "291,648,307,200 FLOP"
     assert exact(2**70, Unit.BYTE) == "1,180,591,620,717,411,303,424 B"
     assert exact(124_439_808, Unit.COUNT) == "124,439,808"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0, Unit.FLOP, "0 FLOP"),
+        (999, Unit.BYTE, "999 B"),
+        (1004, Unit.FLOP, "1 kFLOP"),
+        (9_994, Unit.FLOP, "9.99 kFLOP"),
+        (9_996, Unit.FLOP, "10 kFLOP"),
+        (99_960, Unit.FLOP, "100 kFLOP"),
+        (291_648_307_200, Unit.FLOP, "292 GFLOP"),
+        # 999.6 k has four digits before it is rounded, and is the next unit after.
+        (999_499, Unit.FLOP, "999 kFLOP"),
+        (999_500, Unit.FLOP, "1 MFLOP"),
+        (782_265_344, Unit.BYTE, "746 MiB"),
+        # 1,023 KiB is a whole number of its unit; nobody wants it as 0.999 MiB.
+        (1023 * 1024 + 100, Unit.BYTE, "1023 KiB"),
+        (1024 * 1024 - 1, Unit.BYTE, "1 MiB"),
+        (124_439_808, Unit.COUNT, "124 M"),
+    ],
+)
+def test_short_has_three_significant_digits(value: int, unit: Unit, text: str) -> None:
+    assert short(value, unit) == text
+
+
+@given(value=AMOUNT, unit=UNIT)
+def test_short_is_within_half_of_its_last_digit(value: int, unit: Unit) -> None:
+    # Half of the third digit is at most 1 in 200 of the number.
+    shown = parse_amount(short(value, unit), unit, up=True)
+    assert abs(shown - value) * 200 <= value + 200
 
 
 @pytest.mark.parametrize(
