@@ -344,3 +344,38 @@ def test_a_recording_that_maps_for_nothing_is_told() -> None:
     report = replay(replace(history, events=(*history.events, mapped)))
     assert "segment_map of" in report.mismatches[0]
     assert "was for no allocation" in report.mismatches[0]
+
+
+def test_a_rest_of_exactly_one_mebibyte_is_hidden_too() -> None:
+    before = [("malloc", 20 * MIB, 0), ("free", 0, False), ("malloc", 19 * MIB, 0)]
+    history = recorded("default", before, [("free", 0, False)], knows_start=False)
+    assert history.initial[0].blocks == ((20 * MIB, 19 * MIB, 1),)
+    assert history.assumed == 0
+
+
+def test_a_block_that_may_not_be_split_has_its_segment_alone() -> None:
+    # 33 MiB asked of a free block of 50 that is over the limit of 20: all of it is taken, and wasted is less than 20.
+    before = [("malloc", 50 * MIB, 0), ("free", 0, False), ("malloc", 33 * MIB, 0)]
+    history = recorded("split", before, [("free", 0, False)], knows_start=False)
+    assert history.initial[0].blocks == ((50 * MIB, 33 * MIB, 1),)
+    assert history.assumed == 0
+    assert replay(history).equal
+
+
+def test_a_block_that_waits_at_the_end_shows_its_size() -> None:
+    # As in the test of the first allocation behind a block, but its free only waits: 10 MiB for 9.5 asked.
+    before = [("malloc", 20 * MIB, 0), ("free", 0, False), ("malloc", 10 * MIB, 0), ("malloc", 8 * MIB, 0)]
+    before += [("free", 0, False), ("malloc", 9 * MIB + 512 * KIB, 0), ("free", 0, False)]
+    history = recorded("default", before, [("free", 0, True)], knows_start=False)
+    assert history.initial[0].blocks[0] == (10 * MIB, 9 * MIB + 512 * KIB, 1)
+    assert history.assumed == 0
+    assert replay(history).equal
+
+
+def test_an_allocation_after_the_block_is_gone_shows_nothing() -> None:
+    # 8 MiB and a gap; once they are one, 8.5 MiB and 3 MiB are cut off it, and where the 8 ended nothing says.
+    steps = [("free", 0, False), ("malloc", 8 * MIB + 512 * KIB, 0), ("malloc", 3 * MIB, 0)]
+    history = recorded("default", [("malloc", 8 * MIB, 0)], steps, knows_start=False)
+    assert history.initial[0].blocks == ((8 * MIB, 8 * MIB, 1), (12 * MIB, 0, FREE))
+    assert history.assumed == 1
+    assert replay(history).equal
