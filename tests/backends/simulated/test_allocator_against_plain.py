@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +48,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
+@hypothesis.settings(deadline=None, max_examples=60)
 @given(steps=st.lists(STEPS, max_size=60))
 def test_every_decision_is_the_same(settings: str, steps: list[tuple[str, int, int]]) -> None:
     # Both put their ranges 2^45 apart, so that the order of addresses is the order of asking.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,6 +84,7 @@ SEEN = {"action": "snapshot", "addr": 0, "size": 0, "stream": 0}
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
+@hypothesis.settings(deadline=None, max_examples=60)
 @given(before=st.lists(STEPS, max_size=25), steps=st.lists(STEPS, max_size=40))
 def test_a_recording_with_its_start_is_followed_to_the_byte(
     settings: str, before: list[tuple[str, int, int]], steps: list[tuple[str, int, int]]
@@ -95,6 +97,7 @@ def test_a_recording_with_its_start_is_followed_to_the_byte(
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
+@hypothesis.settings(deadline=None, max_examples=60)
 @given(before=st.lists(STEPS, max_size=25), steps=st.lists(STEPS, max_size=40))
 def test_the_start_is_rebuilt_from_the_end(
     settings: str, before: list[tuple[str, int, int]], steps: list[tuple[str, int, int]]
