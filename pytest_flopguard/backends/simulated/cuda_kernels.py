@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from pytest_flopguard.backends.simulated import recurrent_kernels
+from pytest_flopguard.core.errors import FlopguardError, message
 
 _aten = torch.ops.aten
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
@@ -46,6 +47,19 @@ def _fused_rms_norm_backward(
     )
 
 
+class NotSimulated(FlopguardError):
+    """An op that no simulated device can run: the text names it and says why."""
+
+
+def not_simulated(op: str, reason: str) -> NotSimulated:
+    """Build the error of an op that cannot be simulated."""
+    return NotSimulated(message("not-simulated", reason=f"{op}: {reason}"))
+
+
+def _ctc_loss(*args: Any) -> bool:
+    raise not_simulated("ctc_loss", "its memory grows with the longest target, which is a value and not a shape")
+
+
 def _like_first(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(grad)
 
@@ -59,6 +73,8 @@ _WHOLE: tuple[tuple[Any, Callable[..., Any]], ...] = (
 _SHAPES: tuple[tuple[Any, Callable[..., Any]], ...] = (
     (_aten._fused_rms_norm_backward.default, _fused_rms_norm_backward),
     (_aten._cudnn_rnn_backward.default, recurrent_kernels.backward),
+    (_aten._use_cudnn_ctc_loss.Tensor, _ctc_loss),
+    (_aten._use_cudnn_ctc_loss.default, _ctc_loss),
 )
 
 

@@ -106,6 +106,8 @@ def _attention(
         is_causal=is_causal,
         enable_gqa=enable_gqa,
     )
+    if any(each.is_nested for each in call.tensors):
+        raise cuda_kernels.not_simulated("scaled_dot_product_attention", "the lengths of nested tensors are values")
     return attention_kernels.run(call, chosen(call, _gpus[-1]), scale)
 
 

@@ -21,6 +21,8 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.optim.optimizer import _default_to_fused_or_foreach
 from torch.utils._python_dispatch import _disable_current_modes
 
+from pytest_flopguard.backends.simulated.cuda_kernels import NotSimulated
+
 FLASH = "_scaled_dot_product_flash_attention"
 EFFICIENT = "_scaled_dot_product_efficient_attention"
 CUDNN = "_scaled_dot_product_cudnn_attention"
@@ -302,6 +304,18 @@ def test_inference_mode_takes_the_same_ways() -> None:
         F.rms_norm(zeros(4, 64, grad=False), (64,), zeros(64, grad=False))
 
     assert {CUDNN, "cudnn_batch_norm", "_fused_rms_norm"} <= set(ops_of("h100", run))
+
+
+@pytest.mark.parametrize("lengths", [(50, 10), torch.tensor([50, 10])], ids=["numbers", "tensors"])
+def test_ctc_loss_is_refused_by_name(lengths: Any) -> None:
+    def run() -> None:
+        inputs, targets = (lengths[0],) * 4, (lengths[1],) * 4
+        if isinstance(lengths, Tensor):
+            inputs, targets = lengths[:1].expand(4), lengths[1:].expand(4)
+        F.ctc_loss(zeros(50, 4, 20), torch.ones(4, 10, dtype=torch.long), inputs, targets)
+
+    with pytest.raises(NotSimulated, match=r"ctc_loss: its memory grows .* \[not-simulated\]"):
+        ops_of("h100", run)
 
 
 def test_the_innermost_gpu_counts() -> None:
