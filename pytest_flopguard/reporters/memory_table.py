@@ -8,6 +8,7 @@ from pytest_flopguard.core.measurement import MemoryPeak
 from pytest_flopguard.core.units import Unit, format_amount
 from pytest_flopguard.reporters.amounts import percent
 from pytest_flopguard.reporters.owners_table import owner_lines
+from pytest_flopguard.reporters.predictions import ground_lines
 from pytest_flopguard.reporters.table import Column, Row, lay_out
 
 _COLUMNS = (Column(header="", right=False), Column(header="", right=False))
@@ -18,7 +19,8 @@ def render(title: str, peak: MemoryPeak, capacity: int, answers: Sequence[tuple[
     rows = [Row(cells=each) for each in (*_figures(peak, capacity), *answers)]
     table = [line for line in lay_out(_COLUMNS, rows) if line.strip(" -─")]
     held = ["", "alive at the peak", *owner_lines(peak, verbosity=verbosity)]
-    return "\n".join([title, "", *table, *held, *_ground(peak)])
+    ground = [] if peak.prediction is None else ["", *ground_lines([peak.prediction], every=True)]
+    return "\n".join([title, "", *table, *held, *ground])
 
 
 def _figures(peak: MemoryPeak, capacity: int) -> Iterator[tuple[str, str]]:
@@ -34,14 +36,3 @@ def _figures(peak: MemoryPeak, capacity: int) -> Iterator[tuple[str, str]]:
         if size:
             share = percent(size, peak.peak_bytes)
             yield category.replace("_", " "), f"{format_amount(size, Unit.BYTE)} at the peak ({share})"
-
-
-def _ground(peak: MemoryPeak) -> Iterator[str]:
-    ground = peak.prediction
-    if ground is None:
-        return
-    yield ""
-    yield f"predicted, not measured: {ground.gpu} with torch {ground.torch}, allocator settings: {ground.allocator}"
-    for word, texts in (("assumed", ground.assumed), ("unknown and left out", ground.unknown)):
-        for text in texts:
-            yield f"  {word}: {text}"

@@ -12,14 +12,17 @@ _NAMED = 5
 
 def prediction_lines(records: Sequence[Record], *, every: bool = False) -> Iterator[str]:
     """Yield the ground of each kind of prediction once; ``every`` names all that is assumed and unknown."""
+    peaks = [peak.prediction for record in records for peak in record.measurement.memory]
+    yield from ground_lines([each for each in peaks if each is not None], every=every)
+
+
+def ground_lines(grounds: Sequence[Prediction], *, every: bool) -> Iterator[str]:
+    """Yield each kind of ground once, with what is assumed and unknown in all of them."""
     kinds: dict[tuple[str, str, str], list[Prediction]] = {}
-    for record in records:
-        for peak in record.measurement.memory:
-            each = peak.prediction
-            if each is not None:
-                kinds.setdefault((each.gpu, each.torch, each.allocator), []).append(each)
+    for each in grounds:
+        kinds.setdefault((each.gpu, each.torch, each.allocator), []).append(each)
     for (gpu, torch, allocator), predictions in kinds.items():
-        yield f"predicted, not measured: memory of {gpu} with torch {torch}, allocator settings: {allocator}"
+        yield f"predicted, not measured: {gpu}, torch {torch}, allocator {allocator}"
         assumed = dict.fromkeys(text for each in predictions for text in each.assumed)
         unknown = dict.fromkeys(text for each in predictions for text in each.unknown)
         yield from _named("assumed", list(assumed), every)

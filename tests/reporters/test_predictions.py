@@ -24,7 +24,7 @@ def test_nothing_is_told_of_what_was_measured() -> None:
 def test_the_ground_of_a_prediction_is_told_once_for_all_tests() -> None:
     records = [predicted("a", unknown=("cuDNN",)), predicted("b", assumed=("finite",), unknown=("cuDNN",))]
     assert list(prediction_lines(records)) == [
-        "predicted, not measured: memory of h100 with torch 2.13.0, allocator settings: defaults",
+        "predicted, not measured: h100, torch 2.13.0, allocator defaults",
         "  assumed: finite",
         "  unknown and left out: cuDNN",
     ]
@@ -32,7 +32,7 @@ def test_the_ground_of_a_prediction_is_told_once_for_all_tests() -> None:
 
 def test_each_gpu_has_its_own() -> None:
     lines = list(prediction_lines([predicted("a"), predicted("b", "a100-80gb")]))
-    assert [line.split()[5] for line in lines] == ["h100", "a100-80gb"]
+    assert [line.split()[3] for line in lines] == ["h100,", "a100-80gb,"]
 
 
 def test_five_are_named_unless_all_are_asked_for() -> None:

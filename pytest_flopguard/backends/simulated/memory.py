@@ -71,7 +71,7 @@ class SimulatedMemory:
         return Prediction(
             gpu=machine.gpu.name,
             device=f"cuda:{machine.gpu.sm}",
-            torch=torch.__version__,
+            torch=str(torch.__version__),  # a plain text, which also travels between processes
             allocator=machine.settings.text or "defaults",
             assumed=machine.assumed,
             unknown=machine.unknown,
