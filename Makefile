@@ -12,11 +12,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint format docs-check examples coverage bench bakeoff setup clean FORCE
+.PHONY: help demo test lint format docs-check examples coverage bench bakeoff memory-accuracy setup clean FORCE
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo | test | lint | format | docs-check | examples | coverage | bench | bakeoff | setup | clean"
+	@echo "make demo | test | lint | format | docs-check | examples | coverage | bench | bakeoff | memory-accuracy | setup | clean"
 
 setup: $(READY)
 
@@ -72,6 +72,10 @@ bench: $(READY)
 # Installs the peers into build/peers and writes the tables of docs/explanation/accuracy.md.
 bakeoff: $(READY)
 	$(BIN)/python benchmarks/bakeoff.py --write
+
+# Predicts the memory zoo and writes the table of docs/explanation/memory-accuracy.md.
+memory-accuracy: $(READY)
+	$(BIN)/python benchmarks/memory_accuracy.py --write
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
