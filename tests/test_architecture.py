@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pytest_flopguard"
 LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports({arguments}))"
-HEAVY = {"torch", "fvcore", "numpy", "tabulate", "transformers"}
+HEAVY = {"torch", "fvcore", "numpy", "tabulate", "transformers", "jinja2", "vl_convert"}
 LIMIT = 400
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
 
