@@ -42,6 +42,7 @@ def ran_out(error: BaseException | None) -> bool:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Remember the error of a test that ran out of memory."""
+    item.stash[_SNAPSHOT] = ""  # a test may be run again
     try:
         return (yield)
     except BaseException as error:
