@@ -16,14 +16,15 @@ from torch.nn import functional
 
 from pytest_flopguard.backends.op_watch import OpWatch
 
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-
 
 def warm_up(watch: OpWatch | None, device: str = "cuda") -> None:
     """Run the small step on a device, unseen by the watch, and leave values drawn at random as they would be."""
+    dtypes = [torch.float32, torch.float16]
+    if device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False):
+        dtypes.append(torch.bfloat16)
     devices = [torch.cuda.current_device()] if device == "cuda" else []
     with _unseen(watch), torch.random.fork_rng(devices=devices), torch.inference_mode(False), torch.enable_grad():
-        for dtype in _DTYPES:
+        for dtype in dtypes:
             _step(device, dtype)
     gc.collect()
     if device == "cuda":

@@ -64,6 +64,7 @@ def test_the_failure_shows_what_held_memory(project: Project) -> None:
     result.stdout.fnmatch_lines(["FAILED test_model.py::test_too_large - *OutOfMemoryError: CUDA out*"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("clears", "outcomes"), [(True, {"failed": 1, "passed": 1}), (False, {"failed": 2})])
 def test_the_next_test_starts_clean(project: Project, clears: bool, outcomes: dict[str, int]) -> None:
     pytester = project(LEFT_BEHIND)
@@ -90,6 +91,7 @@ def test_quiet_is_a_line_and_very_verbose_is_everything(project: Project) -> Non
     verbose.stdout.fnmatch_lines(["*400,000 B   91.91%  activations  Wide.up  1 block  aten.mm*"])
 
 
+@pytest.mark.slow
 def test_a_junit_file_and_another_process_have_it_too(project: Project) -> None:
     pytester = project(RUNS_OUT)
     result = pytester.runpytest_subprocess("--flop-budget", "-n1", "--junit-xml=out.xml")
@@ -182,7 +184,7 @@ def test_wrong():
 """
 
 
-@pytest.mark.parametrize("workers", [[], ["-n1"]])
+@pytest.mark.parametrize("workers", [[], pytest.param(["-n1"], marks=pytest.mark.slow)])
 def test_a_broken_limit_of_memory_keeps_the_history_and_names_it(project: Project, workers: list[str]) -> None:
     pytester = recorded(project, OVER)
     result = pytester.runpytest("--flop-budget", *workers)
