@@ -39,8 +39,9 @@ def train_on_cpu() -> list[float]:
     return [float(value) for value in weight.detach().flatten()]
 
 
-def engine_threads() -> int:
-    return len(os.listdir("/proc/self/task"))
+def threads() -> set[str]:
+    """All threads of this process, the C++ ones too."""
+    return set(os.listdir("/proc/self/task"))
 
 
 def state() -> tuple[object, ...]:
@@ -159,6 +160,17 @@ def test_training_on_the_cpu_is_the_same_before_beside_and_after() -> None:
         with ThreadPoolExecutor(1) as pool:
             elsewhere = pool.submit(train_on_cpu).result()
     assert before == beside == elsewhere == train_on_cpu()
+
+
+def test_simulated_training_starts_no_thread() -> None:
+    train_on_cpu()
+    before = threads()
+    with simulated():
+        model = nn.Linear(8, 8, device="cuda")
+        model(torch.randn(2, 8, device="cuda")).sum().backward()
+        assert threads() == before
+    train_on_cpu()
+    assert threads() == before
 
 
 def test_another_thread_trains_on_the_cpu_while_this_one_simulates() -> None:

@@ -33,6 +33,13 @@ def test_memory_of_no_library_has_no_size() -> None:
     assert size_at(ctypes.addressof(ctypes.create_string_buffer(8))) is None
 
 
+def test_a_c_library_that_cannot_tell_sizes_tells_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = address(library(ROOT / "lib/libc10.so"), "_ZN3c104impl26device_guard_impl_registryE")
+    # musl has no dladdr1.
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert size_at(registry) is None
+
+
 def test_what_is_not_exported_is_told_by_name() -> None:
     with pytest.raises(FactMissing, match=r"libc10\.so does not export _ZN3c107nothingE"):
         address(library(ROOT / "lib/libc10.so"), "_ZN3c107nothingE")
