@@ -82,9 +82,9 @@ def _predicted(plan: Resolution) -> str:
     wanted = [each.device for each in plan.expectations if each.predict and each.device]
     if not wanted:
         return ""
-    import torch
+    from pytest_flopguard.backends.device import default_device  # imports torch
 
-    if torch.cuda.is_available():
+    if default_device() == "cuda":
         return ""
     fitting = (gpu.name for gpu in GPUS.values() if matches_device(wanted[0], f"cuda:{gpu.sm}"))
     return DEFAULT if matches_device(wanted[0], f"cuda:{GPUS[DEFAULT].sm}") else next(fitting, DEFAULT)

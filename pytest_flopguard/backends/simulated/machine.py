@@ -60,6 +60,8 @@ class Machine:
             settings = AllocatorSettings.from_environment(os.environ)
         else:
             settings = AllocatorSettings.parse(allocator)
+        if settings.replaced_by:
+            return Unavailable(name="simulated", reason=f"{settings.replaced_by} is not modelled")
         reason = check() or cuda_abi.install()
         return reason or Machine(kind, settings, capacity)
 

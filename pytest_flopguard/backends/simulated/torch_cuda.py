@@ -135,6 +135,7 @@ def _memory(device: Device) -> dict[str, Any]:
         "mem_get_info": mem_get_info,
         "empty_cache": lambda *_: allocator.empty_cache(),
         "get_allocator_backend": lambda: "native",
+        "set_per_process_memory_fraction": lambda fraction, *_: allocator.set_memory_fraction(fraction),
     }
 
 
