@@ -80,7 +80,7 @@ def family(name: str) -> Entry | None:
 
 def _unknown(what: str) -> Entry:
     def entry(call: Call) -> Hidden:
-        tensors = [each for each in call.args if isinstance(each, torch.Tensor)]
+        tensors = [each for each in call.args if isinstance(each, torch.Tensor) and each.numel()]
         return UnknownWorkspace(reason=f"{what}{_over(tensors)}")
 
     return entry

@@ -7,12 +7,11 @@ one is given here. Weights are taken as flattened, as nn.LSTM keeps them on a GP
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import _disable_current_modes
+
+from pytest_flopguard.backends.simulated.packed_sequences import numbers, pack, pad
 
 _aten = torch.ops.aten
 # cudnnRNNMode_t.
@@ -84,7 +83,7 @@ def _packed_lstm(
     bidirectional: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     options = (has_biases, num_layers, dropout, train, bidirectional)
-    return _cudnn(data, hx[0], hx[1], params, _LSTM, options, batch_sizes=_numbers(batch_sizes))
+    return _cudnn(data, hx[0], hx[1], params, _LSTM, options, batch_sizes=numbers(batch_sizes))
 
 
 def _one_hidden(mode: int) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
@@ -118,16 +117,9 @@ def _packed_one_hidden(mode: int) -> Callable[..., tuple[torch.Tensor, torch.Ten
         bidirectional: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         options = (has_biases, num_layers, dropout, train, bidirectional)
-        return _cudnn(data, hx, None, params, mode, options, batch_sizes=_numbers(batch_sizes))[:2]
+        return _cudnn(data, hx, None, params, mode, options, batch_sizes=numbers(batch_sizes))[:2]
 
     return layer
-
-
-def _numbers(batch_sizes: torch.Tensor) -> list[int]:
-    """Return the values of a small CPU tensor; a real one is read as such, a fake one by whoever knows its values."""
-    with nullcontext() if isinstance(batch_sizes, FakeTensor) else _disable_current_modes():
-        numbers: list[int] = batch_sizes.tolist()
-    return numbers
 
 
 def backward(
@@ -161,4 +153,6 @@ ROUTES: tuple[tuple[Any, Callable[..., Any]], ...] = (
     (_aten.rnn_tanh.data, _packed_one_hidden(_TANH)),
     (_aten.rnn_relu.input, _one_hidden(_RELU)),
     (_aten.rnn_relu.data, _packed_one_hidden(_RELU)),
+    (_aten._pack_padded_sequence.default, pack),
+    (_aten._pad_packed_sequence.default, pad),
 )

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import torch
 
 from pytest_flopguard.backends.simulated.gpus import Gpu
-from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace, copies
+from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace, copies, size_of
 
 _WORD = 8
 _ROWS_PER_THREAD = 10
@@ -44,10 +44,26 @@ def radix_sort_bytes(pairs: int, highest_key: int, gpu: Gpu) -> int:
     return sum(ceil(each / _ALIGNED) * _ALIGNED for each in parts) + _ALIGNED - 1
 
 
+def _moved(*tensors: object) -> tuple[int, ...]:
+    """Copies on the GPU of indices, and of a single value, that lie on the CPU (expandTensors, _index_put_impl_)."""
+    return tuple(
+        size_of(each)
+        for each in tensors
+        if isinstance(each, torch.Tensor) and each.device.type == "cpu" and each.numel()
+    )
+
+
+def _index(call: Call) -> Hidden:
+    return _moved(*call.args[1])
+
+
 def _index_put(call: Call) -> Hidden:
     """accumulate=True: linear and sorted indices, their order, and copies of them, five int64 each, and a sort."""
-    if not call.argument(3, "accumulate", False):
-        return ()
+    moved = _moved(*call.args[1], call.args[2])
+    return (*moved, *_accumulated(call)) if call.argument(3, "accumulate", False) else moved
+
+
+def _accumulated(call: Call) -> tuple[int, ...]:
     x, values = call.args[0], call.args[2]
     indices = {at: each for at, each in enumerate(call.args[1]) if isinstance(each, torch.Tensor)}
     number = prod(torch.broadcast_shapes(*(each.shape for each in indices.values()))) if indices else 0
@@ -117,6 +133,7 @@ def _scan(call: Call) -> Hidden:
 
 ENTRIES: Mapping[str, Entry] = MappingProxyType(
     {
+        "aten::index": _index,
         "aten::index_put": _index_put,
         "aten::_index_put_impl": _index_put,
         "aten::_unsafe_index_put": _index_put,

@@ -296,6 +296,12 @@ def test_optimizers_and_clipping_take_lists() -> None:
     assert "_foreach_norm" in ops_of("h100", run)
 
 
+def test_pinning_leaves_a_tensor_as_it_is() -> None:
+    with gpu("h100"):
+        x = torch.zeros(4)
+        assert x.pin_memory().cuda(non_blocking=True).device.type == "cuda"
+
+
 def test_inference_mode_takes_the_same_ways() -> None:
     @torch.inference_mode()
     def run() -> None:

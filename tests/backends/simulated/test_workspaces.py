@@ -174,6 +174,13 @@ def test_index_put_sorts_what_it_accumulates() -> None:
     assert taken(aten.index_put.default, weight, [ids], meta(256), True)[0] == 4096 * 256 * 4
 
 
+def test_indices_on_the_cpu_are_copied_to_the_gpu() -> None:
+    weight, ids, values = meta(10, 4), torch.zeros(3, dtype=torch.int64), meta(3, 4)
+    assert taken(aten.index.Tensor, weight, [meta(3, dtype=torch.int64)], out=values) == ()
+    assert taken(aten.index.Tensor, weight, [ids], out=values) == (24,)
+    assert taken(aten.index_put.default, weight, [None, ids], torch.tensor(0.0), out=weight) == (24, 4)
+
+
 def test_few_indices_are_sorted_in_one_block() -> None:
     found = taken(aten.index_put.default, meta(100, 8), [meta(2304, dtype=torch.int64)], meta(2304, 8), True)
     assert found == (18_432,) * 5 + (1,)
