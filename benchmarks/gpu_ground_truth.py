@@ -181,18 +181,14 @@ def begin(options: argparse.Namespace, source: str) -> int:
 
 def run_cases(options: argparse.Namespace) -> int:
     """Run cases in this process and write their files."""
-    from ground_truth.case_run import run_case
-    from ground_truth.worlds import WORLDS
+    from ground_truth.case_run import attempt
     from memory_zoo import BY_NAME
 
     folder = Path(options.to)
     for name, allocator in json.loads(options.name):
-        try:
-            recording, history = run_case(BY_NAME[name], WORLDS[options.source](options.gpu, allocator), allocator)
+        recording, history = attempt(BY_NAME[name], options.source, options.gpu, allocator)
+        if history is not None:
             history.save(folder / f"{recording.name}.history.gz")
-        except Exception as error:  # noqa: BLE001 - a case may fail in any way, and its file says how
-            said = f"{type(error).__name__}: {error}".partition("\n")[0][:300]
-            recording = Recording(case=name, source=options.source, allocator=allocator, error=said)
         recording.save(folder)
         print(told(recording), flush=True)
     return 0

@@ -1,4 +1,4 @@
-"""The programs of the bake-off, which stand outside the package."""
+"""The programs of the benchmarks, which stand outside the package."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+MODULES = ("cases", "peers", "bakeoff", "memory_cases", "memory_zoo", "ground_truth", "gpu_ground_truth")
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -17,5 +18,5 @@ def benchmarks() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(BENCHMARKS)
         yield
-        for name in [name for name in sys.modules if name.partition(".")[0] in ("cases", "peers", "bakeoff")]:
+        for name in [name for name in sys.modules if name.partition(".")[0] in MODULES]:
             del sys.modules[name]
