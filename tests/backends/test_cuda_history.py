@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_flopguard.backends.cuda_history import Block, HistoryPeak, history_peak, resting
@@ -94,6 +94,7 @@ def test_other_events_change_nothing(action: str) -> None:
     assert peak_of([alloc(0, 512), event]).timeline == ((0, 0), (1, 512))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 5000)), max_size=60))
 def test_random_histories_match_a_plain_model(steps: list[tuple[int, int]]) -> None:
     trace: list[dict[str, Any]] = []

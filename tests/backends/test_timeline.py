@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_flopguard.backends.timeline import MOST_POINTS, Timeline
@@ -40,6 +40,7 @@ def test_the_first_of_equal_heights_is_kept() -> None:
 events = st.lists(st.tuples(st.integers(1, 50), st.integers(-1000, 1000)), min_size=1, max_size=3000)
 
 
+@settings(deadline=None)
 @given(events)
 def test_the_peak_is_always_a_point_and_points_are_few_and_in_order(steps: list[tuple[int, int]]) -> None:
     tick, found = 0, [(0, 0)]

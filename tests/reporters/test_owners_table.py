@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_flopguard.core.measurement import CATEGORIES, Measurement, MemoryPeak
@@ -111,6 +111,7 @@ def test_details_hold_every_owner(build: SimpleNamespace, peak: MemoryPeak) -> N
     assert lines[at + 1 : at + 6] == list(all_lines(peak))
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(
