@@ -153,6 +153,17 @@ def test_no_baseline_yet(act: Act, project: Project, github: GitHubServer) -> No
     assert (outputs["outcome"], outputs["flops-delta"], outputs["memory-delta"]) == ("passed", "", "")
     assert "error" not in levels(run)
 
+    # The merge base can be measured instead.
+    project.workflow(compare_to="base-run", fail_on="regression")
+    project.model(layers=2, flops="1 MFLOP")
+    project.commit()
+    run = act.run(project.folder, "pull_request", project.pull_request())
+    assert (run.code, run.jobs) == (1, {"flops": "failure"}), run.told()
+    outputs = run.outputs("flops")
+    assert (outputs["outcome"], outputs["flops-delta"], outputs["broken"]) == ("failed", str(LAYER), "0")
+    (body,) = github.bodies(REPOSITORY, NUMBER)
+    assert "131.07 kFLOP → 262.14 kFLOP" in body
+
 
 def test_a_server_in_trouble_is_asked_again(act: Act, project: Project, github: GitHubServer) -> None:
     github.fail("GET", "/comments$", 502, times=1)
