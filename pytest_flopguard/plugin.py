@@ -288,6 +288,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         if config.stash.get(_UNGUARDED, 0) and config.pluginmanager.hasplugin("dsession"):
             terminalreporter.write_line(_off(config.stash[_UNGUARDED]))
         return
+    # Above our first section and not below its title, where the line of the last file would end by itself.
+    terminalreporter.ensure_newline()
     for text in config.stash.get(_PROBLEMS, []):
         terminalreporter.write_line(f"ERROR: {text}", red=True)
     text = guard.table(terminalreporter.verbosity, terminalreporter._tw.fullwidth, partial(_painted, terminalreporter))
