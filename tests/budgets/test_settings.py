@@ -135,6 +135,7 @@ def test_flags_are_those_of_the_options_that_the_command_line_may_set() -> None:
     assert flags == {
         "enabled": "--flop-budget",
         "measure": "--flop-measure",
+        "device": "--flop-device",
         "engine": "--flop-engine",
         "cross-check": "--flop-cross-check",
         "bytes-moved": "--flop-bytes",

@@ -84,6 +84,18 @@ def test_simulated_again(flopguard, model):
     run("--flop-budget").assert_outcomes(passed=3)
 
 
+@pytest.mark.parametrize("written", ['device = "sim:t4"', '[tool.flopguard.default-budget]\ndevice = "sim:t4"'])
+def test_a_project_may_run_all_its_tests_there(project: Project, run: Run, written: str) -> None:
+    project(
+        """
+def test_forward(flopguard):
+    assert torch.cuda.get_device_capability() == (7, 5)
+""",
+        f"[tool.flopguard]\n{written}\n",
+    )
+    run("--flop-budget").assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize(
     ("limit", "told"),
     [

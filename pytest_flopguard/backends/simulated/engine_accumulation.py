@@ -85,7 +85,8 @@ def sole_references() -> int:
 
     To be called where simulated tensors can be made and trained, with no other mode around than theirs.
     """
-    with torch.enable_grad(), _Probe() as probe:
+    probe = _Probe()
+    with torch.enable_grad(), probe:
         leaf = torch.empty(2, 2, device="cuda", requires_grad=True)
         twice_used = leaf * 2
         torch.autograd.backward([twice_used.sin().sum() + twice_used.cos().sum()])
