@@ -20,7 +20,7 @@ def _readable(matrix: torch.Tensor) -> bool:
     by_rows = across == 1 and down >= max(1, columns)
     by_columns = down == 1 and across >= max(1, rows)
     if matrix.dim() == 2:
-        return by_rows or by_columns or bool(torch._prims_common.is_non_overlapping_and_dense_or_false(matrix))
+        return by_rows or by_columns or matrix.is_contiguous() or matrix.t().is_contiguous()
     return by_rows or by_columns or (matrix.is_contiguous() and down != 0 and across != 0)
 
 
