@@ -24,6 +24,7 @@ from pytest_flopguard.backends.simulated.hidden_memory import UnknownWorkspace
 from pytest_flopguard.backends.simulated.holdings import Held, Holdings
 from pytest_flopguard.backends.simulated.workspaces import hidden
 from pytest_flopguard.backends.storage_roles import GRADIENTS, Role, StorageRoles
+from pytest_flopguard.backends.subclass_calls import Inside, subclasses
 
 _aten = torch.ops.aten
 _running_backward = torch._C._current_graph_task_id  # -1 outside backward
@@ -108,6 +109,10 @@ class Lifetimes(TorchDispatchMode):
             op = self._ops.setdefault(func, _Op(func))
         if op.asks:
             return func(*args, **kwargs)
+        if types and subclasses(types):
+            # What a subclass does for the call is done on the tensors inside it: those have the memory.
+            with Inside(self.__torch_dispatch__).below():
+                return func(*args, **kwargs)
         if func is _aten._local_scalar_dense.default:
             return self._read(args[0])
         if op.decomposes and torch.is_inference_mode_enabled():

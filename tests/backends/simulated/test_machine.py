@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.testing._internal.two_tensor import TwoTensor
 
 from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.simulated.machine import UNLIMITED, Machine
@@ -88,6 +89,15 @@ def test_the_engine_adds_gradients_in_place() -> None:
     # place. A sum out of place would be a sixth.
     allocated, _ = peaks(program)
     assert allocated == 5 * 4 * MIB
+
+
+def test_tensors_inside_a_subclass_are_followed() -> None:
+    def program() -> TwoTensor:
+        both = TwoTensor(torch.empty(1000, device="cuda"), torch.empty(1000, device="cuda"))
+        return both * 2
+
+    # Two inside, and two results of the product.
+    assert peaks(program)[0] == 4 * 4096
 
 
 def test_a_training_step_knows_who_holds_its_peak() -> None:
