@@ -63,7 +63,7 @@ class Guard:
         self._session: Session | None = None
         # Called after each op call of a measured test, where somebody looks at a terminal.
         self.tick: Callable[[], None] | None = None
-        self._simulation = Simulation(settings)
+        self.simulation = Simulation(settings)
         self._plans: dict[str, Resolution] = {}
         self._records: dict[str, list[Record]] = {}
         self._reporters: list[tuple[Path, Reporter]] = []
@@ -101,7 +101,7 @@ class Guard:
             problems |= dict.fromkeys(self.projects.unmatched(list(self._plans), self._covered()))
         problems |= dict.fromkeys(self.baselines.read(self._plans))
         problems |= dict.fromkeys(self._wrong_formulas())
-        problems |= dict.fromkeys(self._simulation.problems(self._plans))
+        problems |= dict.fromkeys(self.simulation.problems(self._plans))
         if complete and not problems:
             problems |= dict.fromkeys(self._stale())
         if problems:
@@ -166,7 +166,7 @@ class Guard:
         """
         session = self.session()
         wanted = list(self._expectations(item, session))
-        machine = self._simulation.machine(item, self._plans.get(item.nodeid))
+        machine = self.simulation.machine(item, self._plans.get(item.nodeid))
         completed = False
         if isinstance(machine, Unavailable):
             region = session.unmeasured(item.nodeid, wanted, machine.reason)
@@ -189,11 +189,7 @@ class Guard:
 
     def setup_fixture(self, item: pytest.Item) -> AbstractContextManager[None]:
         """Return the surroundings in which a fixture of one test is to be set up."""
-        return self._simulation.fixture(item, self._plans.get(item.nodeid))
-
-    def forget(self, item: pytest.Item) -> None:
-        """Let go what a test needed."""
-        self._simulation.forget(item)
+        return self.simulation.fixture(item, self._plans.get(item.nodeid))
 
     @staticmethod
     def take_records(item: pytest.Item, report: pytest.TestReport) -> list[Json]:

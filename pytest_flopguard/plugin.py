@@ -107,6 +107,7 @@ def pytest_configure(config: pytest.Config) -> None:
             guard.find_reporters()
         except UsageError as error:
             raise _told(error) from error
+        guard.simulation.prepare()
         config.stash[_GUARD] = guard
         config.pluginmanager.register(guard, "flopguard-guard")  # for its pytest_runtest_logreport
 
@@ -120,6 +121,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
         progress = progress_of(session.config, os.environ)
         guard.tick = None if progress is None else progress.tick
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Tell the workers that are about to start what this process has found out."""
+    guard = config.stash[_GUARD]
+    if guard is not None:
+        guard.simulation.hand_down()
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -242,7 +251,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Let the simulated GPU of a test go."""
     guard = item.config.stash[_GUARD]
     if guard is not None:
-        guard.forget(item)
+        guard.simulation.forget(item)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_flopguard.backends.base import Unavailable
+from pytest_flopguard.backends.simulated import self_check
 from pytest_flopguard.backends.simulated.gpus import DEFAULT, GPUS, gpu_named
 from pytest_flopguard.budgets.resolve import Resolution
 from pytest_flopguard.budgets.settings import Settings
@@ -27,6 +28,16 @@ class Simulation:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+
+    def prepare(self) -> None:
+        """Begin to find out whether simulating works here, if this run asks for it: that takes seconds."""
+        if self._settings.device.startswith(_SIMULATED):
+            self_check.start()
+
+    def hand_down(self) -> None:
+        """Let the processes that are started from now on inherit what was found out."""
+        if self._settings.device.startswith(_SIMULATED):
+            self_check.hand_down()
 
     def problems(self, plans: Mapping[str, Resolution]) -> Iterator[Problem]:
         """Yield the GPUs that do not exist, with where they are written."""

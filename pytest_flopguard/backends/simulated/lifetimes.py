@@ -11,13 +11,19 @@ import weakref
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    UnsupportedOperatorException,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopguard.backends.constant_tensors import tensors
 from pytest_flopguard.backends.simulated import known_values, value_reads
 from pytest_flopguard.backends.simulated.allocator import OutOfMemory
 from pytest_flopguard.backends.simulated.cublas_workspaces import BLAS, cublas_workspace_bytes
+from pytest_flopguard.backends.simulated.cuda_kernels import not_simulated
 from pytest_flopguard.backends.simulated.engine_accumulation import IN_PLACE, engine_owns
 from pytest_flopguard.backends.simulated.gpus import Gpu
 from pytest_flopguard.backends.simulated.hidden_memory import UnknownWorkspace
@@ -162,6 +168,8 @@ class Lifetimes(TorchDispatchMode):
             return func(*args, **kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise value_reads.refuse(str(func)) from error
+        except UnsupportedOperatorException as error:
+            raise not_simulated(str(func), "it has no form for tensors without data") from error
 
     def _read(self, tensor: torch.Tensor) -> Any:
         __tracebackhide__ = True
@@ -269,7 +277,7 @@ class Lifetimes(TorchDispatchMode):
         found = hidden(func, args, kwargs, out, self._gpu)
         if isinstance(found, UnknownWorkspace):
             self.unknown[found.reason] = None
-            found = ()
+            found = found.known
         inside = []
         if any(found):
             role = self.roles.made(func, True).as_category("workspaces", None)

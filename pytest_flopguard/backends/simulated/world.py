@@ -13,9 +13,11 @@ import torch._subclasses.fake_tensor as fake_tensor
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from pytest_flopguard.backends.simulated import cuda_abi
+from pytest_flopguard.backends.constant_tensors import reading_values
+from pytest_flopguard.backends.simulated import cuda_abi, known_values
 from pytest_flopguard.backends.simulated.routing import routed
 from pytest_flopguard.backends.simulated.torch_cuda import Device, replacements
+from pytest_flopguard.backends.simulated.value_reads import refuse
 
 
 class SimulatedTensors(FakeTensorMode):
@@ -28,7 +30,7 @@ class SimulatedTensors(FakeTensorMode):
         return False  # as OpWatch: nothing compiles here, and each call is spared a wrapper
 
     def __init__(self) -> None:
-        super().__init__(allow_non_fake_inputs=True)
+        super().__init__(allow_non_fake_inputs=True, allow_fallback_kernels=False)
 
     @property
     def avoid_device_init(self) -> bool:
@@ -52,6 +54,7 @@ def surroundings(device: Device, tensors: SimulatedTensors) -> Iterator[None]:
 def _torch_itself() -> Iterator[tuple[Any, str, Any]]:
     yield fake_tensor, "init_gpu_context", lambda *_: None
     yield torch.utils, "swap_tensors", _swap
+    yield torch.Tensor, "numpy", _numpy
     yield FakeTensor, "__deepcopy__", _copied
 
 
@@ -61,6 +64,17 @@ def _libraries() -> Iterator[tuple[Any, str, Any]]:
         module = sys.modules.get(name)
         if module is not None and hasattr(module, "is_fake_tensor"):
             yield module, "is_fake_tensor", lambda x: False
+
+
+_real_numpy = torch.Tensor.numpy
+
+
+def _numpy(tensor: torch.Tensor, *, force: bool = False) -> Any:
+    known = known_values.value(tensor)
+    if known is None:
+        raise refuse("the values")
+    with reading_values():
+        return _real_numpy(known, force=force)
 
 
 def _swap(one: torch.Tensor, other: torch.Tensor) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pytest_flopguard.backends.base import Unavailable
+from pytest_flopguard.backends.simulated.cuda_kernels import NotSimulated
 from pytest_flopguard.backends.simulated.machine import Machine
 from pytest_flopguard.backends.simulated.value_reads import ValueRead
 
@@ -89,3 +90,16 @@ def test_a_library_s_check_of_unknown_values_is_an_assumption_that_is_told(on_a_
     scaler.step(optimizer)
     scaler.update()
     assert on_a_machine.assumed == ("no gradient overflows under GradScaler",)
+
+
+def test_an_op_that_needs_data_is_an_error_that_names_it() -> None:
+    with pytest.raises(NotSimulated, match=r"aten\.multi_margin_loss"):
+        torch.nn.functional.multi_margin_loss(
+            torch.randn(4, 8, device="cuda", requires_grad=True), torch.zeros(4, dtype=torch.long, device="cuda")
+        ).backward()
+
+
+def test_an_array_has_the_values_or_is_an_error() -> None:
+    assert torch.arange(3, device="cuda").cpu().numpy().tolist() == [0, 1, 2]
+    with pytest.raises(ValueRead, match="asks for the values"):
+        torch.randn(4, 64, device="cuda").cpu().numpy()
