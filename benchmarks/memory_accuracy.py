@@ -85,7 +85,7 @@ def rows(predicted: Mapping[str, Recording], recorded: Mapping[str, Recording]) 
     for name, each in predicted.items():
         real = recorded.get(name)
         if not each.usable:
-            found.append([name, each.error or "ran out of memory", "", "", "", "", ""])
+            found.append([name, "fails", "", "", "", "", ""])
             continue
         peaks = {key: max(each.fresh()[key], each.warm()[key]) for key in each.warm()}
         tracker = tracker_said(each.case) if not each.allocator else {}
@@ -143,6 +143,7 @@ def rendered(gpu: str) -> str:
         ),
         "",
         f"Unknown in these predictions, and left out of them: {len(untold)} workspaces, each named in its report.",
+        *(f"\n{each.name} fails: {each.error or 'it ran out of memory'}" for each in order if not each.usable),
         *(["", f"Not run: {', '.join(missing)}."] if missing else []),
     ]  # fmt: skip
     return "\n".join(lines)
