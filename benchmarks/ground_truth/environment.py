@@ -81,9 +81,11 @@ def version_of(package: str) -> str:
 
 
 def asked(name: str) -> object:
-    """Call a query of ``torch.backends.cuda`` that newer versions have; None where this one does not."""
-    query = getattr(torch.backends.cuda, name, None)
-    return None if query is None else query()
+    """Call a query of ``torch.backends.cuda`` that not every build has; None where this one does not."""
+    try:
+        return getattr(torch.backends.cuda, name)()
+    except (AttributeError, RuntimeError):
+        return None
 
 
 def asked_driver() -> str:
