@@ -64,6 +64,10 @@ def _like_first(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(grad)
 
 
+def _in_place(*args: Any, **kwargs: Any) -> None:
+    """Return nothing, and take nothing."""
+
+
 # Ops that are put together elsewhere: fake tensors ask them to be taken apart, and are given the shapes instead.
 _WHOLE: tuple[tuple[Any, Callable[..., Any]], ...] = (
     (_aten._fused_rms_norm.default, _fused_rms_norm),
@@ -75,6 +79,12 @@ _SHAPES: tuple[tuple[Any, Callable[..., Any]], ...] = (
     (_aten._cudnn_rnn_backward.default, recurrent_kernels.backward),
     (_aten._use_cudnn_ctc_loss.Tensor, _ctc_loss),
     (_aten._use_cudnn_ctc_loss.default, _ctc_loss),
+    # One kernel over lists of tensors that writes into them (FusedSgdKernel.cu, FusedAdagradKernel.cu).
+    *(
+        (getattr(packet, overload), _in_place)
+        for packet in (_aten._fused_sgd_, _aten._fused_adagrad_)
+        for overload in packet.overloads()
+    ),
 )
 
 

@@ -124,6 +124,23 @@ def test_a_training_step_knows_who_holds_its_peak() -> None:
     assert "Sequential.0" in {each.module for each in owners if each.category == "parameters"}
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_fused_optimizers_write_in_place(momentum: float) -> None:
+    def program() -> None:
+        layer = nn.Linear(8, 8, device="cuda")
+        optimizer = torch.optim.SGD(layer.parameters(), momentum=momentum, fused=True)
+        for _ in range(2):
+            layer(torch.ones(4, 8, device="cuda")).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    # In the second backward's product: weight, bias, input, the sum, the number that backward began with, the gradient
+    # that is copied for cuBLAS, and the weight's, each in a block of 512 bytes; with momentum two more. The step takes
+    # nothing.
+    allocated, _ = peaks(program)
+    assert allocated == 2 * CUBLAS + (9 if momentum else 7) * 512
+
+
 def test_memory_that_is_full_is_an_out_of_memory_error_that_says_so() -> None:
     simulated = machine(capacity=64 * MIB)
     with simulated.running():
