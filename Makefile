@@ -60,7 +60,7 @@ examples: $(READY)
 # The rooms without torch are measured by their own tests, each by itself, lines and branches together.
 coverage: $(READY)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q tests/core tests/budgets tests/formulas
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -q -n $(JOBS) tests/core tests/budgets tests/formulas
 	$(BIN)/coverage combine --quiet
 	for room in core budgets formulas; do \
 	  $(BIN)/coverage report --include="pytest_flopguard/$$room/*" --fail-under=95 || exit 1; \

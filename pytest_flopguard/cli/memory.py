@@ -8,11 +8,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopguard.backends.simulated.gpus import DEFAULT, Gpu, gpu_named
-from pytest_flopguard.cli.mistakes import Mistakes
+from pytest_flopguard.cli.mistakes import Mistakes, amount
 from pytest_flopguard.cli.model_argument import HELP, config_of
 from pytest_flopguard.cli.picture_file import PLOT_HELP, write
 from pytest_flopguard.core.measurement import MemoryPeak
-from pytest_flopguard.core.units import Unit, parse_amount
+from pytest_flopguard.core.units import Unit
 from pytest_flopguard.reporters import memory_chart, memory_table
 from pytest_flopguard.reporters.picture import check_suffix
 
@@ -65,7 +65,8 @@ def run(options: argparse.Namespace) -> int:
     mistakes = Mistakes()
     gpu = mistakes.read(lambda: gpu_named(options.gpu))
     batch, seq = mistakes.number("--batch", options.batch), mistakes.number("--seq", options.seq)
-    capacity = None if options.capacity is None else mistakes.read(lambda: _bytes(options.capacity))
+    given = options.capacity
+    capacity = None if given is None else mistakes.read(lambda: amount("--capacity", given, Unit.BYTE))
     if options.plot:
         mistakes.read(lambda: check_suffix(options.plot))
     program = mistakes.read(lambda: _program(options))
@@ -90,10 +91,6 @@ def run(options: argparse.Namespace) -> int:
         if chart is not None:
             write({"title": f"{options.model}, {_step(options)}"} | chart, options.plot)
     return 0 if peak.detail["reserved_peak_bytes"] <= available else 1
-
-
-def _bytes(text: str) -> int:
-    return parse_amount(text, Unit.BYTE)
 
 
 def _program(options: argparse.Namespace) -> Program:

@@ -23,5 +23,5 @@ def test_every_command_has_a_section(capsys: pytest.CaptureFixture[str]) -> None
         main(["--help"])
     commands = re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, flags=re.MULTILINE)
     sections = re.findall(r"^### flopguard ([a-z]+)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    known = ["init", "report", "compare", "formulas", "estimate", "context", "frontier", "explain", "github"]
+    known = ["init", "report", "compare", "formulas", "estimate", "memory", "context", "frontier", "explain", "github"]
     assert commands == sections == known

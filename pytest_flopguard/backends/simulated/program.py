@@ -43,6 +43,9 @@ def transformers_program(config: Mapping[str, Any], step: Step) -> Program:
         values = {"what": "flopguard memory MODEL", "package": "transformers", "install": _EXTRA}
         raise UsageError([problem("missing-extra", "command line", **values)]) from error
 
+    logging: Any = transformers.logging
+    logging.set_verbosity_error()  # it warns of what a config leaves out
+
     def program(batch: int, seq: int) -> Callable[[], object]:
         fields = {name: value for name, value in config.items() if name != "model_type"}
         built = transformers.AutoConfig.for_model(config["model_type"], **fields)
