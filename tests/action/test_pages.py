@@ -89,7 +89,7 @@ def test_several_projects(act: Act, pages: Project, github: GitHubServer) -> Non
     pages.commit()
     run = act.run(pages.folder, "pull_request", pages.pull_request(), workflow=PROJECTS)
     assert run.code == 1, run.told()
-    assert sorted(run.jobs.values()) == ["failure", "success"]
+    assert sorted(run.jobs.values()) == ["failure", "success"], run.told()
     bodies = github.bodies(REPOSITORY, NUMBER)
     assert sorted(body.partition("-->")[0] for body in bodies) == ["<!-- flopguard:text ", "<!-- flopguard:vision "]
 
