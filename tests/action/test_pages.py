@@ -89,7 +89,7 @@ def test_several_projects(act: Act, pages: Project, github: GitHubServer) -> Non
     pages.commit()
     run = act.run(pages.folder, "pull_request", pages.pull_request(), workflow=PROJECTS)
     assert run.code == 1, run.told()
-    # act keeps one result for all legs of a matrix, so that a leg may be told to have failed with another: the steps say.
+    # act keeps one result for all legs of a matrix: a leg may be told to have failed with another. The steps say.
     assert len(run.jobs) == 2, run.told()
     outcomes = {each["arg"] for each in run.of(command="set-output", name="outcome")}
     assert outcomes == {"failed", "passed"}, run.told()
