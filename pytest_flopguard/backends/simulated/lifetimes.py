@@ -33,6 +33,7 @@ from pytest_flopguard.backends.storage_roles import GRADIENTS, Role, StorageRole
 from pytest_flopguard.backends.subclass_calls import Inside, subclasses
 
 _aten = torch.ops.aten
+_DEVICE = torch.ops.prim.device.default
 _running_backward = torch._C._current_graph_task_id  # -1 outside backward
 _RESIZES = {"resize_", "resize_as_", "set_", "resize"}
 _INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
@@ -61,7 +62,6 @@ class _Op:
         overload = isinstance(func, torch._ops.OpOverload)
         self.name = func._schema.name.replace("::", ".") if overload else str(func)
         plain = self.name.rpartition(".")[2]
-        # Two of three calls ask a fake tensor for its device.
         self.asks = overload and func.namespace == "prim"
         self.view = overload and func.is_view
         self.takes_gradient = func in GRADIENTS
@@ -109,6 +109,8 @@ class Lifetimes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         __tracebackhide__ = True
+        if func is _DEVICE and isinstance(args[0], FakeTensor):
+            return args[0].fake_device  # two of three calls ask for it; fake tensors' own mode takes long to say so
         kwargs = kwargs or {}
         op = self._ops.get(func)
         if op is None:
