@@ -76,7 +76,7 @@ def read_budget(draft: Draft, table: object, pattern: str, rank: Rank, tolerance
             tolerance = own.get(quantity, tolerances.get(quantity, 0))
             terms = Terms(tolerance=tolerance, severity=severity, predict=predict)
             found += read_limits(draft, quantity, table[key], terms)
-    elif not device and (table or rank != "marker"):
+    elif DEVICE not in table and (table or rank != "marker"):
         draft.complain_value((), dict(table), "at least one limit")
     return Budget(pattern=pattern, rank=rank, expectations=tuple(found), origin=draft.locate(()), device=device)
 
