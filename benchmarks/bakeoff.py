@@ -29,6 +29,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from page_part import put_into_page
 from tabulate import tabulate
 
 ROOT = Path(__file__).parent.parent
@@ -287,14 +288,6 @@ def rendered(peers: Sequence[Any], answers: Sequence[Answers], cases: Sequence[A
     return "\n".join(lines)
 
 
-def put_into_page(text: str) -> None:
-    """Replace what stands between the markers of the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    PAGE.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}", encoding="utf-8")
-
-
 def main() -> None:
     """Run the bake-off."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -322,7 +315,7 @@ def main() -> None:
             if cell.detail:
                 print(f"{each.peer}: {case}{' + backward' if backward else ''}: {cell.detail}", file=sys.stderr)
     if options.write:
-        put_into_page(text)
+        put_into_page(PAGE, BEGIN, END, text)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT)]
 
 from ground_truth.comparison import apart  # noqa: E402
 from ground_truth.recording import Recording, load_folder  # noqa: E402
+from page_part import put_into_page  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -156,14 +157,6 @@ def not_run(predicted: Mapping[str, Recording]) -> list[str]:
     return [case.name for case in CASES if case.name not in predicted]
 
 
-def put_into_page(text: str) -> None:
-    """Replace what stands between the markers of the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    PAGE.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}", encoding="utf-8")
-
-
 def main() -> None:
     """Predict, ask the others, and render."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -184,7 +177,7 @@ def main() -> None:
     text = rendered(options.gpu)
     print(text)
     if options.write:
-        put_into_page(text)
+        put_into_page(PAGE, BEGIN, END, text)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT)]
 
+from page_part import put_into_page  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
 PAGE = ROOT / "docs" / "explanation" / "memory-accuracy.md"
@@ -150,14 +151,6 @@ def rendered(rounds: int) -> str:
     return "\n".join(lines)
 
 
-def put_into_page(text: str) -> None:
-    """Replace what stands between the markers of the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    PAGE.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}", encoding="utf-8")
-
-
 def main() -> None:
     """Measure and render."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -171,7 +164,7 @@ def main() -> None:
     text = rendered(options.rounds)
     print(text)
     if options.write:
-        put_into_page(text)
+        put_into_page(PAGE, BEGIN, END, text)
 
 
 if __name__ == "__main__":

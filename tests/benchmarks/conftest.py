@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-MODULES = ("cases", "peers", "bakeoff", "memory_cases", "memory_zoo", "ground_truth", "gpu_ground_truth")
+MODULES = ("cases", "peers", "bakeoff", "memory_cases", "memory_zoo", "ground_truth", "gpu_ground_truth", "page_part")
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
