@@ -173,7 +173,7 @@ class Guard:
             records = self._judge(item, region, completed)
             item.stash[_RECORDS] = [record_to_json(each) for each in records]
             self._tell(records)
-            pytest.skip(message("not-simulated", reason=machine.reason))
+            pytest.fail(message("not-simulated", reason=machine.reason), pytrace=False)
         try:
             with session.on(machine) if machine else nullcontext(), session.measure(item.nodeid, "", wanted) as region:
                 result = yield

@@ -121,6 +121,19 @@ def test_forward(flopguard):
     result.stdout.fnmatch_lines([told])
 
 
+def test_a_broken_limit_names_the_line_that_took_the_memory(project: Project, run: Run) -> None:
+    project(
+        """
+@pytest.mark.flop_budget(peak_memory={"sim": "1 MiB"}, device="sim")
+def test_forward(flopguard):
+    kept = torch.empty(2**22, dtype=torch.uint8, device="cuda")
+"""
+    )
+    result = run("--flop-budget")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*inputs*aten.empty  test_model.py:11 in test_forward"])
+
+
 def test_a_cuda_limit_asks_for_no_prediction_by_itself(project: Project, run: Run) -> None:
     project(
         LAYER
@@ -198,11 +211,16 @@ def test_limited():
 @pytest.mark.flop_budget(device="sim")
 def test_plain():
     raise AssertionError
+
+def test_of_which_nothing_is_expected():
+    raise AssertionError
 """
     )
-    result = run("--flop-budget", "-rs")
-    result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(["*not measured, it crashed here*"])
+    result = run("--flop-budget", "--flop-device=sim")
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(
+        ["*not measured, it crashed here*", "this test cannot run on a simulated GPU: it crashed here*not-simulated*"]
+    )
     assert "AssertionError" not in result.stdout.str()
 
 

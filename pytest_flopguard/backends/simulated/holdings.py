@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from threading import Lock
 
 from pytest_flopguard.backends.simulated.allocator import Allocator
@@ -55,7 +56,7 @@ class Holdings:
         self._spans: list[Span] = []
         self._alive: dict[int, Held] = {}
         self._dead: list[Held] = []  # died, but alive at the peak of an open region
-        self._given_back: list[Held] = []
+        self._given_back: deque[Held] = deque()
         self._lock = Lock()
 
     def take(self, size: int, role: Role, stream: int = 0) -> Held:
@@ -117,7 +118,7 @@ class Holdings:
 
     def _settle(self) -> None:
         while self._given_back:
-            held = self._given_back.pop(0)
+            held = self._given_back.popleft()
             del self._alive[id(held)]
             self.allocator.free(held.block)
             self._tick += 1

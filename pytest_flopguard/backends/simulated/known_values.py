@@ -30,19 +30,15 @@ class KnownOp:
 
     __slots__ = ("overwrites", "unwritten", "writes")
 
-    def __init__(self, func: Any) -> None:
-        name = func._schema.name.partition("::")[2] if isinstance(func, OpOverload) else ""
+    def __init__(self, func: OpOverload) -> None:
+        space, _, name = func._schema.name.partition("::")
         self.overwrites = name in _OVERWRITES
-        self.unwritten = (
-            name in _UNWRITTEN or not isinstance(func, OpOverload) or func.namespace not in ("aten", "prims")
+        self.unwritten = name in _UNWRITTEN or space not in ("aten", "prims")
+        self.writes = tuple(
+            (at, each.name)
+            for at, each in enumerate(func._schema.arguments)
+            if each.alias_info is not None and each.alias_info.is_write
         )
-        self.writes: tuple[tuple[int, str], ...] = ()
-        if isinstance(func, OpOverload) and func._schema.is_mutable:
-            self.writes = tuple(
-                (at, each.name)
-                for at, each in enumerate(func._schema.arguments)
-                if each.alias_info is not None and each.alias_info.is_write
-            )
 
     def written(self, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
         """Yield the tensors that a call writes to."""

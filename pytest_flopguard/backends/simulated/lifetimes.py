@@ -11,6 +11,7 @@ import weakref
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -58,18 +59,17 @@ class _Op:
         "view",
     )
 
-    def __init__(self, func: Any) -> None:
-        overload = isinstance(func, torch._ops.OpOverload)
-        self.name = func._schema.name.replace("::", ".") if overload else str(func)
+    def __init__(self, func: OpOverload) -> None:
+        self.name = func._schema.name.replace("::", ".")
         plain = self.name.rpartition(".")[2]
-        self.asks = overload and func.namespace == "prim"
-        self.view = overload and func.is_view
+        self.asks = func.namespace == "prim"
+        self.view = func.is_view
         self.takes_gradient = func in GRADIENTS
         self.resizes = plain in _RESIZES
         self.indexed = plain in _INDEXED
         self.by_value = plain in _BY_VALUE or (plain == "repeat_interleave" and "Tensor" in str(func))
-        self.blas = overload and func._schema.name in BLAS
-        self.decomposes = overload and func.namespace == "aten" and func._can_decompose()
+        self.blas = func._schema.name in BLAS
+        self.decomposes = func.namespace == "aten" and func._can_decompose()
         self.values = known_values.KnownOp(func)
 
 
@@ -88,6 +88,7 @@ class Lifetimes(TorchDispatchMode):
     ``references`` is what ``engine_accumulation.sole_references`` found. ``roles`` is set by who enters the mode.
     """
 
+    supports_higher_order_operators = True  # to refuse them by name
     roles: StorageRoles
 
     @classmethod
@@ -114,6 +115,8 @@ class Lifetimes(TorchDispatchMode):
         kwargs = kwargs or {}
         op = self._ops.get(func)
         if op is None:
+            if not isinstance(func, OpOverload):
+                raise not_simulated(func.name(), "it runs other programs, which are not followed")
             op = self._ops.setdefault(func, _Op(func))
         if op.asks:
             return func(*args, **kwargs)

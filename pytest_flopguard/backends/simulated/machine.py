@@ -7,7 +7,6 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import RLock
 
 import torch
@@ -44,7 +43,6 @@ class Machine:
         self.modules = ModuleTracker(lambda: True, RLock())
         self.lifetimes = Lifetimes(gpu, self.holdings, _references())
         self.streams = Streams(self._runs_on, self.allocator.synchronize)
-        self.sites: Path | None = None  # the folder from which lines of code are told; None tells none
         self._depth = 0
         self._tensors = SimulatedTensors()
 
@@ -107,7 +105,6 @@ class Machine:
     def listening(self, modules: ModuleTracker) -> Iterator[StorageRoles]:
         """Learn from the modules and optimizers that run which memory is whose."""
         roles = StorageRoles(modules, self.lifetimes.mark, self.lifetimes.role_of)
-        roles.record_sites(self.sites)
         self.lifetimes.roles = roles
         with roles:
             yield roles

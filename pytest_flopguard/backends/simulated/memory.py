@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 
 import torch
 
@@ -37,6 +38,10 @@ class SimulatedMemory:
 
     def __exit__(self, *exc: object) -> None:
         self._entered.close()
+
+    def record_sites(self, root: Path | None) -> None:
+        """From now on tell the line of code that took a block, paths as seen from a folder; None stops it."""
+        self._roles.record_sites(root)
 
     def begin(self) -> Span:
         """Open a region at what the machine holds now."""

@@ -16,8 +16,6 @@ from pytest_flopguard.core.errors import UsageError, nearest, problem
 
 # Builds what is needed on "cuda" and returns one step, which is run several times.
 Program = Callable[[int, int], Callable[[], object]]
-OPTIMIZERS = ("adamw", "adam", "sgd")
-DTYPES = ("bfloat16", "float16", "float32")
 _EXTRA = "pip install transformers"
 
 
@@ -32,7 +30,6 @@ class Step:
     dtype: str = "bfloat16"
     optimizer: str = "adamw"
     checkpointing: bool = False
-    attention: str = "sdpa"
 
 
 def transformers_program(config: Mapping[str, Any], step: Step) -> Program:
@@ -51,7 +48,7 @@ def transformers_program(config: Mapping[str, Any], step: Step) -> Program:
         built = transformers.AutoConfig.for_model(config["model_type"], **fields)
         with _default_dtype(getattr(torch, step.dtype)), torch.device("cuda"):
             auto: Any = transformers.AutoModelForCausalLM
-            model = auto.from_config(built, attn_implementation=step.attention)
+            model = auto.from_config(built, attn_implementation="sdpa")
         tokens = torch.zeros(batch, seq, dtype=torch.long, device="cuda")
         if not step.train:
             model.eval()

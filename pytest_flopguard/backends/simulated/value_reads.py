@@ -8,6 +8,7 @@ from types import FrameType
 
 import torch
 
+from pytest_flopguard.backends.code_sites import CodeSites
 from pytest_flopguard.core.errors import FlopguardError, message
 
 _TORCH = Path(torch.__file__).parent.as_posix() + "/"
@@ -26,20 +27,9 @@ class ValueRead(FlopguardError):
     """A simulated tensor has a shape and no values, and the program asked for one."""
 
 
-def caller() -> tuple[str, int, str]:
-    """Return file, line and function of the innermost frame that is neither ours nor torch's."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith((_TORCH, _OWN)):
-        frame = frame.f_back
-    if frame is None:
-        return "", 0, ""
-    return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
-
-
 def refuse(what: str) -> ValueRead:
     """Return the error for a value that was asked for, naming the line that asks."""
-    file, line, function = caller()
-    return ValueRead(message("value-read", what=what, where=f"{file}:{line} in {function}"))
+    return ValueRead(message("value-read", what=what, where=CodeSites(Path.cwd()).here()))
 
 
 def assumed(dtype: torch.dtype) -> tuple[object, str] | None:

@@ -103,3 +103,8 @@ def test_an_array_has_the_values_or_is_an_error() -> None:
     assert torch.arange(3, device="cuda").cpu().numpy().tolist() == [0, 1, 2]
     with pytest.raises(ValueRead, match="asks for the values"):
         torch.randn(4, 64, device="cuda").cpu().numpy()
+
+
+def test_an_op_that_runs_programs_is_refused_by_name() -> None:
+    with pytest.raises(NotSimulated, match="cond: it runs other programs"):
+        torch.ops.higher_order.cond(True, torch.sin, torch.cos, (torch.randn(4, 64, device="cuda"),))
