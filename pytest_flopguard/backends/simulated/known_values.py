@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -59,8 +60,26 @@ def run(func: Any, args: Any, kwargs: Any) -> Any:
     """Do a call with values instead of simulated tensors. Raises Unknown where an operand has none."""
     given = {name: _real(each) for name, each in kwargs.items() if name != "pin_memory"}
     real = [_real(each) for each in args]
-    with reading_values():
+    draws = torch.Tag.nondeterministic_seeded in func.tags and given.get("generator") is None
+    with reading_values(), _drawing(args, kwargs) if draws else nullcontext():
         return func(*real, **given)
+
+
+@contextmanager
+def _drawing(args: Any, kwargs: Any) -> Iterator[None]:
+    """Let random numbers of the GPU be those of its own generator, and leave the CPU's where it was."""
+    device = kwargs.get("device") or next((each.device for each in tensors(args)), None)
+    if device is None or torch.device(device).type != "cuda":
+        yield
+        return
+    before = torch.default_generator.get_state()
+    default: Any = torch.cuda.default_generators[0]
+    torch.default_generator.set_state(default.inside)
+    try:
+        yield
+    finally:
+        default.inside = torch.default_generator.get_state()
+        torch.default_generator.set_state(before)
 
 
 def follow(op: KnownOp, func: Any, args: Any, kwargs: Any, out: Any) -> None:

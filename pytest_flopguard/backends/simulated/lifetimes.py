@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopguard.backends.constant_tensors import tensors
-from pytest_flopguard.backends.simulated import known_values, value_reads
+from pytest_flopguard.backends.simulated import generators, known_values, value_reads
 from pytest_flopguard.backends.simulated.allocator import OutOfMemory
 from pytest_flopguard.backends.simulated.cublas_workspaces import BLAS, cublas_workspace_bytes
 from pytest_flopguard.backends.simulated.cuda_kernels import not_simulated
@@ -54,6 +54,7 @@ class _Op:
         "indexed",
         "name",
         "resizes",
+        "takes_generator",
         "takes_gradient",
         "values",
         "view",
@@ -65,6 +66,7 @@ class _Op:
         self.asks = func.namespace == "prim"
         self.view = func.is_view
         self.takes_gradient = func in GRADIENTS
+        self.takes_generator = generators.takes_generator(func)
         self.resizes = plain in _RESIZES
         self.indexed = plain in _INDEXED
         self.by_value = plain in _BY_VALUE or (plain == "repeat_interleave" and "Tensor" in str(func))
@@ -138,6 +140,9 @@ class Lifetimes(TorchDispatchMode):
             out = self._by_value(op, func, args, kwargs)
         elif func in IN_PLACE and not torch.is_grad_enabled() and engine_owns(func, args, kwargs, self._references):
             out = IN_PLACE[func](*args, **kwargs)
+        elif op.takes_generator:
+            out = self._run(func, args, {**kwargs, "generator": None})
+            generators.check(kwargs, out)
         else:
             out = self._run(func, args, kwargs)
         known_values.follow(op.values, func, args, kwargs, out)

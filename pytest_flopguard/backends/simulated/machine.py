@@ -17,6 +17,7 @@ from pytest_flopguard.backends.simulated import cuda_abi
 from pytest_flopguard.backends.simulated.allocator import Allocator
 from pytest_flopguard.backends.simulated.allocator_settings import AllocatorSettings
 from pytest_flopguard.backends.simulated.engine_accumulation import sole_references
+from pytest_flopguard.backends.simulated.generators import Generators
 from pytest_flopguard.backends.simulated.gpus import DEFAULT, Gpu, gpu_named
 from pytest_flopguard.backends.simulated.holdings import Holdings
 from pytest_flopguard.backends.simulated.lifetimes import Lifetimes
@@ -42,6 +43,7 @@ class Machine:
         self.holdings = Holdings(self.allocator)
         self.modules = ModuleTracker(lambda: True, RLock())
         self.lifetimes = Lifetimes(gpu, self.holdings, _references())
+        self.generators = Generators()
         self.streams = Streams(self._runs_on, self.allocator.synchronize)
         self._depth = 0
         self._tensors = SimulatedTensors()
@@ -82,7 +84,7 @@ class Machine:
     def world(self) -> Iterator[None]:
         """Let the block take the device for real; what it takes from it is followed by ``tracking``."""
         gc.collect()  # the garbage of others must not be freed in the middle of this
-        with surroundings(self, self._tensors):
+        with surroundings(self, self._tensors), self.generators.current():
             self._depth += 1
             try:
                 yield

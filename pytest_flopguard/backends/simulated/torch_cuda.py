@@ -37,12 +37,10 @@ class Device(Protocol):
 def replacements(device: Device) -> Iterator[Replacement]:
     """Yield what to replace: an object of torch's, an attribute of it, and what stands there meanwhile."""
     cuda = torch.cuda
-    for name, answer in {**_queries(device), **_memory(device), **_random()}.items():
+    for name, answer in {**_queries(device), **_memory(device)}.items():
         yield cuda, name, answer
         if hasattr(cuda.memory, name):
             yield cuda.memory, name, answer
-        if hasattr(cuda.random, name):
-            yield cuda.random, name, answer
     for name, answer in _accelerator(device).items():
         if hasattr(torch.accelerator, name):
             yield torch.accelerator, name, answer
@@ -136,24 +134,6 @@ def _memory(device: Device) -> dict[str, Any]:
         "empty_cache": lambda *_: allocator.empty_cache(),
         "get_allocator_backend": lambda: "native",
         "set_per_process_memory_fraction": lambda fraction, *_: allocator.set_memory_fraction(fraction),
-    }
-
-
-def _random() -> dict[str, Any]:
-    # Random numbers of a GPU are nobody's here; a state is only kept and put back.
-    def get_rng_state(*_: Any, **__: Any) -> torch.Tensor:
-        return torch.zeros(16, dtype=torch.uint8)
-
-    return {
-        "get_rng_state": get_rng_state,
-        "get_rng_state_all": lambda: [get_rng_state()],
-        "set_rng_state": _nothing,
-        "set_rng_state_all": _nothing,
-        "manual_seed": _nothing,
-        "manual_seed_all": _nothing,
-        "seed": _nothing,
-        "seed_all": _nothing,
-        "initial_seed": lambda: 0,
     }
 
 

@@ -199,6 +199,16 @@ def test_nothing_is_left_behind() -> None:
     assert weight.grad.tolist() == [2.0, 2.0, 2.0]
 
 
+def test_a_name_that_was_taken_inside_makes_torch_s_own_generators_outside() -> None:
+    real = torch.Generator
+    with machine().running():
+        taken = torch.Generator
+        assert taken("cuda").device.type == "cuda"
+    assert torch.Generator is real
+    assert type(taken()) is real
+    assert torch.cuda.default_generators == ()
+
+
 def test_memory_on_another_stream_waits_for_it() -> None:
     with machine().running():
         side = torch.cuda.Stream()
