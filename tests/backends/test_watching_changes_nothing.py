@@ -199,7 +199,8 @@ def test_nothing_is_kept_alive(watch: Watch) -> None:
 
 def test_fast_paths_are_taken_as_ever(watch: Watch) -> None:
     def kernels(run: Callable[[], Any]) -> set[str]:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        # Torch 2.11 warns that events do not accumulate, unless they do.
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as profile:
             run()
         return {each.key for each in profile.key_averages() if each.key.startswith("aten::_")}
 

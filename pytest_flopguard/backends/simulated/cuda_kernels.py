@@ -64,6 +64,10 @@ def _like_first(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(grad)
 
 
+def _like_source(source: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    return torch.empty_like(source)
+
+
 def _in_place(*args: Any, **kwargs: Any) -> None:
     """Return nothing, and take nothing."""
 
@@ -77,6 +81,9 @@ _WHOLE: tuple[tuple[Any, Callable[..., Any]], ...] = (
 _SHAPES: tuple[tuple[Any, Callable[..., Any]], ...] = (
     (_aten._fused_rms_norm_backward.default, _fused_rms_norm_backward),
     (_aten._cudnn_rnn_backward.default, recurrent_kernels.backward),
+    # Two that torch knows the shapes of since 2.13.
+    (_aten._transformer_encoder_layer_fwd.default, _like_source),
+    (_aten._standard_gamma.default, _like_source),
     (_aten._use_cudnn_ctc_loss.Tensor, _ctc_loss),
     (_aten._use_cudnn_ctc_loss.default, _ctc_loss),
     # One kernel over lists of tensors that writes into them (FusedSgdKernel.cu, FusedAdagradKernel.cu).
