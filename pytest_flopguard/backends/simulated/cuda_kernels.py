@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from torch._subclasses import fake_impls
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from pytest_flopguard.backends.simulated import recurrent_kernels
+from pytest_flopguard.backends.simulated import ctc_loss, recurrent_kernels
 from pytest_flopguard.core.errors import FlopguardError, message
 
 _aten = torch.ops.aten
@@ -56,10 +58,6 @@ def not_simulated(op: str, reason: str) -> NotSimulated:
     return NotSimulated(message("not-simulated", reason=f"{op}: {reason}"))
 
 
-def _ctc_loss(*args: Any) -> bool:
-    raise not_simulated("ctc_loss", "its memory grows with the longest target, which is a value and not a shape")
-
-
 def _like_first(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(grad)
 
@@ -84,8 +82,7 @@ _SHAPES: tuple[tuple[Any, Callable[..., Any]], ...] = (
     # Two that torch knows the shapes of since 2.13.
     (_aten._transformer_encoder_layer_fwd.default, _like_source),
     (_aten._standard_gamma.default, _like_source),
-    (_aten._use_cudnn_ctc_loss.Tensor, _ctc_loss),
-    (_aten._use_cudnn_ctc_loss.default, _ctc_loss),
+    *ctc_loss.SHAPES,
     # One kernel over lists of tensors that writes into them (FusedSgdKernel.cu, FusedAdagradKernel.cu).
     *(
         (getattr(packet, overload), _in_place)
@@ -104,14 +101,23 @@ def known(library: torch.library.Library) -> Iterator[None]:
     for op, shapes in _SHAPES:
         if not torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "Meta"):
             library.impl(op, shapes, "Meta")
+    answered = {op: _answer(shapes) for op, shapes in ctc_loss.ANSWERS}
     kept = [(op, shapes) for op, shapes in _WHOLE if _COMPOSITE not in op.py_kernels]
     for op, shapes in kept:
         op.py_kernels[_COMPOSITE] = _kept_whole(op, shapes)
     try:
-        yield
+        with patch.dict(fake_impls.op_implementations_dict, answered):
+            yield
     finally:
         for op, _ in kept:
             del op.py_kernels[_COMPOSITE]
+
+
+def _answer(shapes: Callable[..., Any]) -> Callable[..., Any]:
+    def answer(mode: FakeTensorMode, func: Any, *args: Any, **kwargs: Any) -> Any:
+        return shapes(*args, **kwargs)
+
+    return answer
 
 
 def _kept_whole(op: Any, shapes: Callable[..., Any]) -> Callable[..., Any]:

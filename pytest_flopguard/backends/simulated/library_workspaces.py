@@ -20,7 +20,6 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
     {
         "aten::_cudnn_rnn": "cuDNN's workspace for a recurrent layer",
         "aten::_cudnn_ctc_loss": "cuDNN's workspace for CTC loss",
-        "aten::_ctc_loss": "the alphas and betas of CTC loss",
         "aten::cudnn_batch_norm": "cuDNN's workspace for batch normalisation",
         "aten::cudnn_convolution": "cuDNN's workspace for a convolution",
         "aten::cudnn_grid_sampler": "cuDNN's workspace for sampling a grid",

@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend
 from pytest_flopguard.backends.simulated import (
     attention_kernels,
     convolution_choice,
+    ctc_loss,
     cuda_kernels,
     foreach_support,
     recurrent_kernels,
@@ -161,5 +162,6 @@ _ROUTES: tuple[tuple[Any, Callable[..., Any]], ...] = (
     (_aten.rms_norm.default, _rms_norm),
     (_aten.linear.default, _linear),
     (_aten._batch_norm_impl_index.default, batch_norm_impl_index),
+    *ctc_loss.ROUTES,
     *recurrent_kernels.ROUTES,
 )

@@ -16,6 +16,7 @@ from typing import Any
 from pytest_flopguard.backends.simulated import (
     attention_workspaces,
     composite_workspaces,
+    ctc_loss,
     library_workspaces,
     matmul_workspaces,
     norm_workspaces,
@@ -31,6 +32,7 @@ TABLE: Mapping[str, Entry] = MappingProxyType(
     {
         **attention_workspaces.ENTRIES,
         **composite_workspaces.ENTRIES,
+        **ctc_loss.ENTRIES,
         **library_workspaces.ENTRIES,
         **matmul_workspaces.ENTRIES,
         **norm_workspaces.ENTRIES,
