@@ -179,7 +179,7 @@ def test_a_custom_op_is_unknown_until_it_is_registered(
     assert tally.calls_of("uncounted") == {"flopguard_trace_test.fused": 1}
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore:.torch.jit:FutureWarning")
 def test_code_that_the_trace_hides_is_unknown(trace: Callable[..., FlopTally]) -> None:
     @torch.jit.script
     def scripted(x: torch.Tensor) -> torch.Tensor:
@@ -225,7 +225,7 @@ def test_a_model_that_cannot_be_traced_says_why(refused: Callable[..., str]) -> 
     assert "unexpected keyword" in refused(nn.Linear(4, 4), torch.ones(2, 4), mask=None)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore:.torch.jit:FutureWarning")
 def test_a_scripted_submodule_is_refused(refused: Callable[..., str]) -> None:
     model = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.Linear(4, 4)))
     assert refused(model, torch.ones(2, 4)) == "the module '1' is scripted, and a trace does not hold the ops inside"
