@@ -69,6 +69,7 @@ def measure(name: str, variant: str) -> dict[str, float]:
     """Time building and the first two steps in this process: the first makes the optimizer's state."""
     warnings.simplefilter("ignore")
     import transformers  # noqa: F401
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
     from pytest_flopguard.backends.simulated import cuda_abi
     from pytest_flopguard.backends.simulated.machine import UNLIMITED, Machine
@@ -80,8 +81,12 @@ def measure(name: str, variant: str) -> dict[str, float]:
         if variant == "simulated":
             stack.enter_context(machine.running())
         else:
-            # Fake tensors that train on "cuda" and take the kernels of the GPU; nobody follows them.
-            for context in (cuda_abi.active(), routed(machine.gpu), SimulatedTensors()):
+            # Fake tensors that train on "cuda" and take the kernels of the GPU; nobody follows them, and torch's own
+            # mode answers all calls.
+            class Plain(SimulatedTensors):
+                __torch_dispatch__ = FakeTensorMode.__torch_dispatch__
+
+            for context in (cuda_abi.active(), routed(machine.gpu), Plain()):
                 stack.enter_context(context)
         before = resident()
         begun = time.process_time()
