@@ -43,7 +43,9 @@ def entry_text(block: Block, baseline: Baseline) -> str:
         elif key == "memory":
             memory = tomlkit.table(is_super_table=True)
             for device, each in value.items():
-                memory[device] = _lines(each)
+                memory[device] = _lines({name: held for name, held in each.items() if name != "modules"})
+                if "modules" in each:
+                    memory[device]["modules"] = _lines(each["modules"])
             entry[key] = memory
         elif key == "modules":
             entry[key] = _lines(value)

@@ -9,6 +9,7 @@ from datetime import date
 from pytest_flopguard.core.expectation import Quantity
 from pytest_flopguard.core.folding import fold
 from pytest_flopguard.core.measurement import PHASES, Attention, Measurement, MemoryPeak, ParameterCount, Phase
+from pytest_flopguard.core.owners import DEFAULT_ALLOCATOR, summed
 from pytest_flopguard.core.workload import Workload
 
 
@@ -26,12 +27,18 @@ class OpWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryBaseline:
-    """Bytes at the start and at the peak, what was held there by category, and the torch release (``2.13``)."""
+    """Bytes at the start and at the peak, what was held there by category, and the torch release (``2.13``).
+
+    ``allocator`` are the settings that a predicted peak is for, empty for torch's defaults and for what was measured.
+    ``modules`` are the bytes by folded path and category; where there are any, they sum to ``held``.
+    """
 
     start: int
     peak: int
     torch: str
+    allocator: str = ""
     held: Mapping[str, int] = field(default_factory=dict)
+    modules: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def growth(self) -> int:
@@ -89,15 +96,7 @@ def baseline_of(measurement: Measurement, torch: str) -> Baseline:
         flops=None if phases is None else {phase: flops for phase, flops in phases.items() if flops},
         attention="dense" if tally is None else tally.attention,
         parameters=measurement.parameters,
-        memory={
-            device: MemoryBaseline(
-                start=peak.start_bytes,
-                peak=peak.peak_bytes,
-                torch=release(torch),
-                held={name: size for name, size in peak.by_category.items() if size},
-            )
-            for device, peak in by_device(measurement.memory).items()
-        },
+        memory={device: _memory(peak, release(torch)) for device, peak in by_device(measurement.memory).items()},
         workload=measurement.workload,
         modules=_folded_modules(measurement) if known else {},
     )
@@ -126,6 +125,30 @@ def memory_amount(memory: MemoryBaseline, device: str) -> int:
     return memory.growth if held_quantity(device) == "memory_growth" else memory.peak
 
 
+def other_environment(accepted: MemoryBaseline, torch: str, allocator: str) -> dict[str, tuple[str, str]]:
+    """Return what decides about memory and is not as it was: what it was before, and is now, by name."""
+    pairs = {
+        "torch": (release(accepted.torch), release(torch)),
+        "allocator settings": (accepted.allocator or DEFAULT_ALLOCATOR, allocator or DEFAULT_ALLOCATOR),
+    }
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def allocator_of(peak: MemoryPeak) -> str:
+    """Return the allocator's settings that a predicted peak is for, empty for the defaults and what was measured."""
+    told = "" if peak.prediction is None else peak.prediction.allocator
+    return "" if told == DEFAULT_ALLOCATOR else told
+
+
+def held_by_module(peak: MemoryPeak) -> dict[str, dict[str, int]]:
+    """Return the bytes of a peak's owners by module and category; nothing where they are not known."""
+    found: dict[str, dict[str, int]] = {}
+    for each in peak.owners:
+        held = found.setdefault(each.module, {})
+        held[each.category] = held.get(each.category, 0) + each.bytes
+    return found
+
+
 def release(version: str) -> str:
     """Return the release that decides about memory: ``2.13`` of ``2.13.0+cpu``."""
     return ".".join(version.split(".")[:2])
@@ -146,6 +169,29 @@ def op_work(measurement: Measurement) -> dict[str, dict[str, OpWork]]:
         hidden = each.masked_flops if tally.attention == "causal" else 0
         ops[each.op] = OpWork(calls=before.calls + each.calls, flops=flops, masked=before.masked + hidden)
     return found
+
+
+def _memory(peak: MemoryPeak, torch: str) -> MemoryBaseline:
+    held = {name: size for name, size in peak.by_category.items() if size}
+    modules = {
+        path: tuple((name, sizes[name]) for name in held if sizes.get(name))
+        for path, sizes in held_by_module(peak).items()
+    }
+    whole = summed(peak.owners, lambda each: each.category)
+    return MemoryBaseline(
+        start=peak.start_bytes,
+        peak=peak.peak_bytes,
+        torch=torch,
+        allocator=allocator_of(peak),
+        held=held,
+        modules={
+            path: {name: size * len(members) for name, size in sizes}
+            for path, members, sizes in sorted(fold(modules))
+            if sizes
+        }
+        if {name: size for name, size in whole.items() if size} == held
+        else {},
+    )
 
 
 def _folded_modules(measurement: Measurement) -> dict[str, dict[str, OpWork]]:

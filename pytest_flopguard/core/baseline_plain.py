@@ -54,10 +54,7 @@ def baseline_to_plain(baseline: Baseline) -> Plain:
     if baseline.workload.calls:
         plain["workload"] = workload_to_plain(baseline.workload)
     if baseline.memory:
-        plain["memory"] = {
-            device: {"start": each.start, "peak": each.peak, "torch": each.torch, "held": dict(each.held)}
-            for device, each in baseline.memory.items()
-        }
+        plain["memory"] = {device: _memory_to_plain(each) for device, each in baseline.memory.items()}
     if baseline.modules:
         plain["modules"] = {
             path: {
@@ -118,6 +115,16 @@ def workload_from_plain(plain: object) -> Workload:
     )
 
 
+def _memory_to_plain(memory: MemoryBaseline) -> Plain:
+    plain: Plain = {"start": memory.start, "peak": memory.peak, "torch": memory.torch}
+    if memory.allocator:
+        plain["allocator"] = memory.allocator
+    plain["held"] = dict(memory.held)
+    if memory.modules:
+        plain["modules"] = {path: dict(held) for path, held in memory.modules.items()}
+    return plain
+
+
 def _phases(flops: Mapping[Phase, int]) -> Plain:
     return {phase: flops[phase] for phase in PHASES if flops.get(phase)}
 
@@ -167,13 +174,26 @@ def _parameters(value: object) -> ParameterCount:
 
 
 def _memory(value: object, path: Path) -> MemoryBaseline:
-    found = _table(value, path, ("start", "peak", "torch", "held"))
+    found = _table(value, path, ("start", "peak", "torch", "allocator", "held", "modules"))
+    held = _each(found.get("held", {}), (*path, "held"), _number)
+    modules = _each(found.get("modules", {}), (*path, "modules"), _sizes)
+    for category in dict.fromkeys((*held, *(each for sizes in modules.values() for each in sizes))) if modules else ():
+        parts = sum(sizes.get(category, 0) for sizes in modules.values())
+        if parts != held.get(category, 0):
+            told = f"{category} is {held.get(category, 0)}, and the modules below sum to {parts}"
+            raise PlainError((*path, "held"), told)
     return MemoryBaseline(
         start=_number(found.get("start"), (*path, "start")),
         peak=_number(found.get("peak"), (*path, "peak")),
         torch=_text(found.get("torch"), (*path, "torch")),
-        held=_each(found.get("held", {}), (*path, "held"), _number),
+        allocator=_text(found.get("allocator", ""), (*path, "allocator")),
+        held=held,
+        modules=modules,
     )
+
+
+def _sizes(value: object, path: Path) -> dict[str, int]:
+    return _each(value, path, _number)
 
 
 def _each(value: object, path: Path, read: Callable[[object, Path], T]) -> dict[str, T]:

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Literal, get_args
 
-from pytest_flopguard.core.baseline import Baseline, by_device, held_quantity, memory_amount, release
+from pytest_flopguard.core.baseline import (
+    Baseline,
+    allocator_of,
+    by_device,
+    held_quantity,
+    memory_amount,
+    other_environment,
+)
 from pytest_flopguard.core.expectation import UNITS, Expectation, Origin, Quantity, Severity
 from pytest_flopguard.core.measurement import PHASES, Measurement
 from pytest_flopguard.core.units import parse_tolerance
@@ -116,8 +123,11 @@ def _memory(measurement: Measurement, baseline: Baseline, origin: Origin, terms:
         if accepted is None:
             have = ", ".join(baseline.memory) or "no device"
             reason = f"it has memory of {have}, and this run measured {device}"
-        elif release(accepted.torch) != release(terms.torch):
-            reason = f"it was measured with torch {accepted.torch}, and this is {release(terms.torch)}"
+        elif other := other_environment(accepted, terms.torch, allocator_of(peak)):
+            reason = "; ".join(
+                f"it was {'predicted' if peak.prediction else 'measured'} with {name} {before}, and this is {now}"
+                for name, (before, now) in other.items()
+            )
         else:
             only = replace(measurement, memory=(peak,))
             yield from _held(only, {quantity: memory_amount(accepted, device)}, origin, terms, device)

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from pytest_flopguard.core.baseline import Baseline, held_quantity, memory_amount
+from pytest_flopguard.core.baseline import Baseline, held_quantity, memory_amount, other_environment
 from pytest_flopguard.core.baseline_verdict import CUDA_TOLERANCE
 from pytest_flopguard.core.delta import Delta, delta_between, spread
 from pytest_flopguard.core.expectation import UNITS, Quantity
+from pytest_flopguard.core.memory_delta import HoldingDelta, memory_delta_between
 from pytest_flopguard.core.units import parse_tolerance
 from pytest_flopguard.core.workload import differences
 
@@ -39,13 +40,17 @@ class Number:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One test or region: its verdict, the numbers that differ, the modules that do, and why it is undecided."""
+    """One test or region: its verdict, the numbers that differ, the modules that do, and why it is undecided.
+
+    ``memory`` has the modules that hold other bytes at the peak, for each device whose memory number differs.
+    """
 
     nodeid: str
     region: str
     verdict: Verdict
     numbers: tuple[Number, ...] = ()
     delta: Delta = field(default_factory=Delta)
+    memory: Mapping[str, tuple[HoldingDelta, ...]] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
 
     @property
@@ -84,6 +89,11 @@ def _compared(place: Place, before: Baseline | None, now: Baseline | None) -> Co
         verdict=verdict,
         numbers=numbers,
         delta=delta_between(spread(before.modules), spread(now.modules)),
+        memory={
+            each.device: memory_delta_between(before.memory[each.device], now.memory[each.device])
+            for each in numbers
+            if each.device
+        },
         reasons=(*changed, *unknown),
     )
 
@@ -97,7 +107,7 @@ def _numbers(before: Baseline, now: Baseline) -> Iterator[Number]:
         yield Number(quantity="parameter_bytes", before=old.bytes, now=new.bytes)
     for device in before.memory.keys() & now.memory.keys():
         was, held = before.memory[device], now.memory[device]
-        if was.torch == held.torch:
+        if not other_environment(was, held.torch, held.allocator):
             yield Number(
                 quantity=held_quantity(device),
                 before=memory_amount(was, device),
@@ -115,5 +125,6 @@ def _unknown(before: Baseline, now: Baseline) -> Iterator[str]:
         was, held = before.memory.get(device), now.memory.get(device)
         if was is None or held is None:
             yield f"memory of {device}: measured {'now' if was is None else 'before'} only"
-        elif was.torch != held.torch:
-            yield f"memory of {device}: torch {was.torch} before, {held.torch} now"
+        else:
+            for what, (first, then) in other_environment(was, held.torch, held.allocator).items():
+                yield f"memory of {device}: {what} {first} before, {then} now"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+# What a prediction tells of an allocator that nobody has set.
+DEFAULT_ALLOCATOR = "defaults"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:

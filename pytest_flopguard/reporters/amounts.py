@@ -23,6 +23,11 @@ def exact(value: int, unit: Unit) -> str:
     return f"{value:,} {unit.value}".rstrip()
 
 
+def signed_amount(value: int, unit: Unit) -> str:
+    """Render a difference with its sign: ``+2.1 MFLOP``."""
+    return ("+" if value >= 0 else "-") + format_amount(abs(value), unit)
+
+
 def short(value: int, unit: Unit) -> str:
     """Render three significant digits, or the whole number where it has more: ``292 GFLOP``, ``1.12 GiB``, ``0``."""
     number, _, name = format_amount(value, unit).partition(" ")

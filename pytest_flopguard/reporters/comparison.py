@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 
 from pytest_flopguard.core.comparison import VERDICTS, Compared, Number
 from pytest_flopguard.core.expectation import UNITS
-from pytest_flopguard.core.units import Unit, format_amount
-from pytest_flopguard.reporters.amounts import exact, quantity_name
+from pytest_flopguard.core.units import Unit
+from pytest_flopguard.reporters.amounts import exact, quantity_name, signed_amount
 from pytest_flopguard.reporters.baseline_diff import signed_percent
 from pytest_flopguard.reporters.markdown_text import cell, cell_code
+from pytest_flopguard.reporters.memory_difference import place
 from pytest_flopguard.reporters.module_costs import OUTSIDE
 from pytest_flopguard.reporters.why import cause
 
@@ -61,6 +62,18 @@ def document(found: Sequence[Compared], before: str, now: str) -> str:
                     {"path": module.path, "modules": module.modules, "flops": module.flops, "cause": cause(module)}
                     for module in each.delta.modules
                 ],
+                "memory": [
+                    {
+                        "device": device,
+                        "category": held.category,
+                        "path": held.path,
+                        "modules": held.modules,
+                        "before": held.before,
+                        "now": held.now,
+                    }
+                    for device, rows in each.memory.items()
+                    for held in rows
+                ],
             }
             for each in found
         ],
@@ -96,11 +109,15 @@ def _told(found: Sequence[Compared]) -> Iterator[Compared]:
 def _modules(compared: Compared) -> Iterator[str]:
     rows = compared.delta.modules
     for each in rows[:_TOP]:
-        sign = "+" if each.flops >= 0 else "-"
         times = f" x{each.modules}" if each.modules > 1 else ""
-        yield f"{sign}{format_amount(abs(each.flops), Unit.FLOP)}  {each.path or OUTSIDE}{times}  ({cause(each)})"
+        yield f"{signed_amount(each.flops, Unit.FLOP)}  {each.path or OUTSIDE}{times}  ({cause(each)})"
     if len(rows) > _TOP:
         yield f"and {len(rows) - _TOP} more places"
+    for device, held in compared.memory.items():
+        for more in held[:_TOP]:
+            yield f"{signed_amount(more.bytes, Unit.BYTE)}  {place(more)}  (on {device} at its peak)"
+        if len(held) > _TOP:
+            yield f"and {len(held) - _TOP} more places on {device}"
 
 
 def _counts(found: Sequence[Compared]) -> dict[str, int]:

@@ -24,10 +24,10 @@ from pytest_flopguard.reporters.sheet import Sheet
 from pytest_flopguard.reporters.summary_rows import SummaryRow, summary_rows
 
 suffix = ".html"
-# What a reader wants to see at once; the rest of a test's tables is folded.
+# How the tables begin that a reader wants to see at once; the rest of a test's tables is folded.
 OPENED = (
     "Limits",
-    "Against the baseline, by module",
+    "Against the baseline",
     "Closed form and count, term by term",
     "Ops without a formula",
     "What the workload was before, and is now",

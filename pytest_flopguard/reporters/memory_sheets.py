@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from pytest_flopguard.core.baseline import MemoryBaseline, by_device, held_quantity, memory_amount
 from pytest_flopguard.core.measurement import MemoryPeak
+from pytest_flopguard.core.memory_delta import memory_delta
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit
 from pytest_flopguard.reporters.amounts import exact, percent, quantity_name
 from pytest_flopguard.reporters.baseline_diff import signed_percent
+from pytest_flopguard.reporters.module_costs import OUTSIDE
 from pytest_flopguard.reporters.owners_table import holdings
 from pytest_flopguard.reporters.sheet import Sheet, left, right, sheet, signed
 
@@ -19,6 +21,8 @@ def memory_sheets(record: Record) -> Iterator[Sheet]:
     held = record.baseline.memory if record.baseline is not None else {}
     for device, peak in by_device(record.measurement.memory).items():
         yield _numbers(device, peak, held.get(device))
+        if device in held:
+            yield from _differences(device, peak, held[device])
         yield from _alive(device, peak, held.get(device))
         if peak.prediction is not None:
             yield _prediction(device, peak)
@@ -64,6 +68,25 @@ def _alive(device: str, peak: MemoryPeak, accepted: MemoryBaseline | None) -> It
             for each in holdings(peak.owners, each_maker=True)
         )
         yield sheet(f"Alive at the peak on {device}, by module", columns, shown)
+
+
+def _differences(device: str, peak: MemoryPeak, accepted: MemoryBaseline) -> Iterator[Sheet]:
+    delta = memory_delta(accepted, peak)
+    if delta:
+        whole = memory_amount(accepted, device)
+        columns = (*right("bytes more", "of the baseline"), *left("category", "module"), *right("before", "now"))
+        rows = (
+            (
+                signed(each.bytes, Unit.BYTE),
+                percent(abs(each.bytes), whole),
+                each.category.replace("_", " "),
+                each.path or OUTSIDE,
+                exact(each.before, Unit.BYTE),
+                exact(each.now, Unit.BYTE),
+            )
+            for each in delta
+        )
+        yield sheet(f"Against the baseline, memory on {device} by module", columns, rows)
 
 
 def _prediction(device: str, peak: MemoryPeak) -> Sheet:

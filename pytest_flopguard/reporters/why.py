@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from pytest_flopguard.core.baseline import Baseline, by_device, held_quantity, memory_amount
+from pytest_flopguard.core.baseline import Baseline, by_device
 from pytest_flopguard.core.delta import Delta, ModuleDelta, OpDelta, delta_of
-from pytest_flopguard.core.measurement import PHASES, MemoryPeak
+from pytest_flopguard.core.measurement import PHASES
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit, format_amount
 from pytest_flopguard.core.workload import differences
-from pytest_flopguard.reporters.amounts import exact, percent, quantity_name
+from pytest_flopguard.reporters.amounts import exact, percent, signed_amount
 from pytest_flopguard.reporters.formula_table import formula_lines
+from pytest_flopguard.reporters.memory_difference import memory_cause, memory_lines
 from pytest_flopguard.reporters.module_costs import OUTSIDE
-from pytest_flopguard.reporters.owners_table import owner_lines
 from pytest_flopguard.reporters.unknown_ops import place_lines
 
 _TOP = 10
@@ -47,7 +47,8 @@ def why_lines(record: Record, *, verbosity: int) -> Iterator[str]:
     delta = delta_of(baseline, seen)
     moved = [*_workload(baseline, record), *_flops(baseline, record, delta, verbosity)]
     for device, peak in by_device(seen.memory).items():
-        moved += _memory(baseline, device, peak, verbosity)
+        if device in baseline.memory:
+            moved += memory_lines(baseline.memory[device], device, peak, verbosity=verbosity)
     yield from moved or ["Nothing differs from the baseline"]
 
 
@@ -64,12 +65,11 @@ def headline(record: Record) -> str:
             return f"{word}: {path or OUTSIDE}, {format_amount(flops, Unit.FLOP)}"
     if delta.modules:
         first = delta.modules[0]
-        return f"{first.path or OUTSIDE}: {_signed(first.flops, Unit.FLOP)}, {cause(first)}"
+        return f"{first.path or OUTSIDE}: {signed_amount(first.flops, Unit.FLOP)}, {cause(first)}"
     for device, peak in by_device(record.measurement.memory).items():
-        rows = _categories(baseline, device, peak)
-        if rows:
-            name, size = next(iter(rows.items()))
-            return f"{name} on {device}: {_signed(size, Unit.BYTE)}"
+        told = memory_cause(baseline.memory[device], device, peak) if device in baseline.memory else ""
+        if told:
+            return told
     return "nothing differs from the baseline"
 
 
@@ -123,7 +123,7 @@ def _flops(baseline: Baseline, record: Record, delta: Delta, verbosity: int) -> 
     whole, now = baseline.total, tally.at_least
     yield (
         f"What differs from the baseline: FLOPs {format_amount(whole, Unit.FLOP)} -> {format_amount(now, Unit.FLOP)} "
-        f"({_signed(now - whole, Unit.FLOP)})"
+        f"({signed_amount(now - whole, Unit.FLOP)})"
     )
     for phase in PHASES:
         old, new = (baseline.flops or {}).get(phase, 0), tally.at_least_in(phase)
@@ -136,13 +136,14 @@ def _flops(baseline: Baseline, record: Record, delta: Delta, verbosity: int) -> 
     for each in rows:
         times = f"  x{each.modules}" if each.modules > 1 else ""
         share = percent(abs(each.flops), whole)
-        yield f"  {_signed(each.flops, Unit.FLOP):>13}  {share:>7}  {each.path or OUTSIDE}{times}  ({cause(each)})"
+        more = signed_amount(each.flops, Unit.FLOP)
+        yield f"  {more:>13}  {share:>7}  {each.path or OUTSIDE}{times}  ({cause(each)})"
         if verbosity > 1:
             yield from (f"{'':26}{line}" for line in _op_lines(each))
     rest = delta.modules[len(rows) :]
     if rest:
         total = sum(each.flops for each in rest)
-        yield f"  {_signed(total, Unit.FLOP):>13}  in {len(rest)} more places (-vv shows them)"
+        yield f"  {signed_amount(total, Unit.FLOP):>13}  in {len(rest)} more places (-vv shows them)"
 
 
 def _told_of(phase: str, now: int) -> str:
@@ -159,43 +160,3 @@ def _op_lines(delta: ModuleDelta) -> Iterator[str]:
                 yield f"{each.op} {phase}: {exact(old, Unit.FLOP)} -> {exact(new, Unit.FLOP)}"
         if each.before.calls != each.now.calls:
             yield f"{each.op} calls: {each.before.calls:,} -> {each.now.calls:,}"
-
-
-def _memory(baseline: Baseline, device: str, peak: MemoryPeak, verbosity: int) -> Iterator[str]:
-    accepted = baseline.memory.get(device)
-    if accepted is None:
-        return
-    quantity = held_quantity(device)
-    old, new = memory_amount(accepted, device), peak.growth_bytes if quantity == "memory_growth" else peak.peak_bytes
-    if old == new:
-        return
-    yield (
-        f"What {device} held at its peak: {quantity_name(quantity)} {format_amount(old, Unit.BYTE)} -> "
-        f"{format_amount(new, Unit.BYTE)} ({_signed(new - old, Unit.BYTE)})"
-    )
-    for name, size in _categories(baseline, device, peak).items():
-        before = accepted.start if name == _START else accepted.held.get(name, 0)
-        told = f"{name.replace('_', ' ')}, before {format_amount(before, Unit.BYTE)}"
-        yield f"  {_signed(size, Unit.BYTE):>13}  {percent(abs(size), old):>7}  {told}"
-    if peak.owners:
-        yield f"  all {format_amount(peak.peak_bytes, Unit.BYTE)} that were alive then, by category and module"
-        yield from owner_lines(peak, verbosity=verbosity)
-
-
-_START = "already there at the start"
-
-
-def _categories(baseline: Baseline, device: str, peak: MemoryPeak) -> Mapping[str, int]:
-    """Return bytes more than before of each category that differs, the largest difference first."""
-    accepted = baseline.memory.get(device)
-    if accepted is None:
-        return {}
-    names = dict.fromkeys((*accepted.held, *peak.by_category))
-    rows = {name: peak.by_category.get(name, 0) - accepted.held.get(name, 0) for name in names}
-    if not names:
-        rows = {_START: peak.start_bytes - accepted.start}
-    return dict(sorted(((n, size) for n, size in rows.items() if size), key=lambda pair: (-abs(pair[1]), pair[0])))
-
-
-def _signed(value: int, unit: Unit) -> str:
-    return ("+" if value >= 0 else "-") + format_amount(abs(value), unit)

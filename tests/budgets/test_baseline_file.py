@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,16 @@ EMPTY = BaselineFile(path=Path(SHOWN), shown=SHOWN)
 LINEAR = Baseline(
     flops={"forward": 4096},
     parameters=ParameterCount(count=144, bytes=576),
-    memory={"cpu": MemoryBaseline(start=1088, peak=2112, torch="2.13", held={"parameters": 576, "inputs": 512})},
+    memory={
+        "cpu": MemoryBaseline(
+            start=1088,
+            peak=2112,
+            torch="2.13",
+            held={"parameters": 576, "inputs": 512},
+            modules={"": {"inputs": 512}, "Net.0-1": {"parameters": 576}},
+        ),
+        "sim:h100": MemoryBaseline(start=0, peak=512, torch="2.13", allocator="expandable_segments:True"),
+    },
     workload=Workload(calls=(WorkloadCall(model="Net", inputs="float32[16, 8]"),)),
     modules={"Net.0-1": {"aten.addmm": OpWork(calls=2, flops={"forward": 4096})}},
 )
@@ -38,6 +48,15 @@ SMALL = Baseline(flops={"forward": 6}, modules={"Net": {"aten.mm": OpWork(calls=
 TEXT = st.text(min_size=1, max_size=12)
 COUNT = st.integers(min_value=0, max_value=2**70)
 AMOUNT = st.integers(min_value=1, max_value=2**70)
+TEXTS = st.text(max_size=9)
+HOLDINGS = st.dictionaries(TEXTS, st.dictionaries(TEXT, AMOUNT, min_size=1, max_size=2), max_size=3)
+
+
+def memory_baseline(holdings: dict[str, dict[str, int]], **numbers: Any) -> MemoryBaseline:
+    held: dict[str, int] = {}
+    for name, size in (pair for each in holdings.values() for pair in each.items()):
+        held[name] = held.get(name, 0) + size
+    return MemoryBaseline(held=held, modules=holdings, **numbers)
 
 
 @st.composite
@@ -50,9 +69,7 @@ def baselines(draw: st.DrawFn) -> Baseline:
     size = st.integers(-(2**62), 2**62)
     config = st.dictionaries(TEXT, size | st.lists(size, max_size=3).map(tuple), max_size=2)
     calls = st.lists(st.builds(WorkloadCall, model=TEXT, inputs=st.text(max_size=9), config=config), max_size=3)
-    memory = st.builds(
-        MemoryBaseline, start=COUNT, peak=COUNT, torch=TEXT, held=st.dictionaries(TEXT, COUNT, max_size=2)
-    )
+    memory = st.builds(memory_baseline, holdings=HOLDINGS, start=COUNT, peak=COUNT, torch=TEXT, allocator=TEXTS)
     told = draw(calls)
     day = draw(st.none() | st.dates())
     return Baseline(
@@ -123,6 +140,17 @@ def test_the_text_is_for_people_too() -> None:
         'torch = "2.13"\n'
         "held = {parameters = 576, inputs = 512}\n"
         "\n"
+        '[test."test_a[2]".memory.cpu.modules]\n'
+        '"" = {inputs = 512}\n'
+        '"Net.0-1" = {parameters = 576}\n'
+        "\n"
+        '[test."test_a[2]".memory."sim:h100"]\n'
+        "start = 0\n"
+        "peak = 512\n"
+        'torch = "2.13"\n'
+        'allocator = "expandable_segments:True"\n'
+        "held = {}\n"
+        "\n"
         '[test."test_a[2]".modules]\n'
         '"Net.0-1" = {"aten.addmm" = {calls = 2, forward = 4096}}\n'
         "\n"
@@ -135,8 +163,8 @@ def test_the_text_is_for_people_too() -> None:
         f"{END}\n"
     )
     file = parsed(text)
-    assert file.lines == {("test_a[2]", ""): 4, ("test_b", "step"): 22}
-    assert str(file.origin(("test_b", "step"))) == f"{SHOWN}:22"
+    assert file.lines == {("test_a[2]", ""): 4, ("test_b", "step"): 33}
+    assert str(file.origin(("test_b", "step"))) == f"{SHOWN}:33"
 
 
 def test_an_entry_that_stays_keeps_its_comments() -> None:
@@ -203,6 +231,23 @@ def test_what_is_wrong_is_told_with_its_line(old: str, new: str, told: str) -> N
     beginning, *rest = told.split("*")
     assert line.startswith(beginning)
     assert all(each.strip() in line for each in rest)
+
+
+def test_memory_that_its_modules_contradict_is_told_and_older_files_have_none() -> None:
+    text = written({("test_a", ""): LINEAR})
+    [line] = problems(text.replace('"Net.0-1" = {parameters = 576}', '"Net.0-1" = {parameters = 575}'))
+    assert line.startswith(f"{SHOWN}:17: ")
+    assert "test_a: memory.cpu.held: parameters is 576, and the modules below sum to 575" in line
+    [line] = problems(text.replace('"Net.0-1" = {parameters = 576}', '"Net.0-1" = {parameters = -1}'))
+    assert "memory.cpu.modules.Net.0-1.parameters: -1 is no whole number" in line
+    [line] = problems(text.replace('allocator = "', "allocator = 3 # "))
+    assert "memory.sim:h100.allocator: 3 is no text" in line
+    older = text.replace(
+        '[test."test_a".memory.cpu.modules]\n"" = {inputs = 512}\n"Net.0-1" = {parameters = 576}\n', ""
+    )
+    assert older != text
+    memory = parsed(older).entries["test_a", ""].memory["cpu"]
+    assert (memory.held, memory.modules) == ({"parameters": 576, "inputs": 512}, {})
 
 
 def test_all_mistakes_are_told_at_once() -> None:

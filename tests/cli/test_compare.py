@@ -124,6 +124,25 @@ def test_json_is_exact_and_whole(compare: Compare, tmp_path: Path) -> None:
     assert (same["verdict"], same["numbers"]) == ("same", [])
 
 
+def test_memory_is_told_by_module(compare: Compare, tmp_path: Path) -> None:
+    for name, size in (("a", 100), ("b", 160)):
+        modules = {"Net.0-1": {"parameters": 2 * size}}
+        memory = MemoryBaseline(start=0, peak=2 * size, torch="2.13", held={"parameters": 2 * size}, modules=modules)
+        keep(tmp_path / name, {"test_a": Baseline(memory={"cpu": memory})})
+    code, text = compare("a", "b", "--fail")
+    assert (code, text.splitlines()[2:4]) == (
+        1,
+        [
+            "             peak memory on cpu: 200 B -> 320 B (+60.00%)",
+            "             +120 B  parameters  Net.0-1  x2  (on cpu at its peak)",
+        ],
+    )
+    _, text = compare("a", "b", "--format", "json")
+    [test] = json.loads(text)["tests"]
+    row = {"category": "parameters", "path": "Net.0-1", "modules": 2, "before": 200, "now": 320}
+    assert test["memory"] == [{"device": "cpu"} | row]
+
+
 def test_markdown_is_a_table_that_no_name_can_break(compare: Compare, tmp_path: Path) -> None:
     report(tmp_path / "a.json", {"test_a[x|`y`@ada<b>]": 1})
     report(tmp_path / "b.json", {"test_a[x|`y`@ada<b>]": 2})

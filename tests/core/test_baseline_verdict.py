@@ -13,6 +13,7 @@ from pytest_flopguard.core.baseline_change import accept
 from pytest_flopguard.core.baseline_verdict import Terms, hold
 from pytest_flopguard.core.expectation import Origin
 from pytest_flopguard.core.measurement import FlopTally, Measurement, MemoryPeak, OpCount, ParameterCount, UnknownOp
+from pytest_flopguard.core.owners import DEFAULT_ALLOCATOR, Prediction
 from pytest_flopguard.core.workload import Workload, WorkloadCall
 
 HERE = Origin(path="__flopguard__/test_a.toml", line=4)
@@ -110,6 +111,40 @@ def test_strict_fails_what_another_environment_would_decide() -> None:
             assert (code, told) == ("baseline-environment", severity)
     # Another build of the same release allocates the same.
     assert said(seen(), BASE, replace(TERMS, torch="2.13.1+cu130")) == []
+
+
+def predicted(allocator: str = DEFAULT_ALLOCATOR, peak: int = 10_000) -> Measurement:
+    ground = Prediction(gpu="h100", device="cuda:sm90", torch="2.13.0", allocator=allocator)
+    found = MemoryPeak(device="sim:h100", backend="simulated", start_bytes=1000, peak_bytes=peak, prediction=ground)
+    return seen(memory=(found,))
+
+
+def test_a_prediction_is_held_to_one_for_the_same_allocator_settings() -> None:
+    plain, expandable = predicted(), predicted("expandable_segments:True")
+    base, other = baseline_of(plain, "2.13.0"), baseline_of(expandable, "2.13.0")
+    # What everybody has is not written down.
+    assert (base.memory["sim:h100"].allocator, other.memory["sim:h100"].allocator) == ("", "expandable_segments:True")
+    assert said(plain, base) == said(expandable, other) == []
+    assert said(predicted(peak=10_001), base) == [("peak_memory", "over-baseline", "error")]
+    for measurement, baseline, reason in (
+        (plain, other, "with allocator settings expandable_segments:True, and this is defaults"),
+        (expandable, base, "with allocator settings defaults, and this is expandable_segments:True"),
+    ):
+        for strict, severity in ((False, "warn"), (True, "error")):
+            terms = replace(TERMS, strict=strict)
+            assert said(measurement, baseline, terms) == [("peak_memory", "baseline-environment", severity)]
+        [found] = [each for each in hold(measurement, baseline, HERE, TERMS) if each.status != "met"]
+        assert (found.status, found.reason) == ("undecided", f"it was predicted {reason}")
+    both = [
+        each.reason for each in hold(plain, other, HERE, replace(TERMS, torch="2.12.0")) if each.status == "undecided"
+    ]
+    assert both == [
+        "it was predicted with torch 2.13, and this is 2.12; it was predicted with allocator settings "
+        "expandable_segments:True, and this is defaults"
+    ]
+    taken = accept(base, expandable, replace(TERMS, accepts=frozenset({"changed"})), "segments that grow")
+    assert taken is not None
+    assert taken[1].memory["sim:h100"].allocator == "expandable_segments:True"
 
 
 def test_tolerances_are_those_of_the_settings() -> None:

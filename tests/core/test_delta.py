@@ -174,6 +174,22 @@ def test_two_baselines_of_a_test(before: Baseline | None, now: Baseline | None, 
     assert found.fails == (verdict in ("regression", "changed", "undecided"))
 
 
+def test_memory_of_another_environment_is_told_and_not_compared() -> None:
+    def predicted(peak: int, torch: str = "2.13", allocator: str = "") -> Baseline:
+        memory = MemoryBaseline(start=0, peak=peak, torch=torch, allocator=allocator)
+        return replace(BASE, memory={"sim:h100": memory})
+
+    place = ("tests/test_a.py::test_a", "")
+    [found] = compare({place: predicted(1000)}, {place: predicted(1001)})
+    assert (found.verdict, found.reasons) == ("regression", ())
+    [found] = compare({place: predicted(1000)}, {place: predicted(1001, "2.14", "expandable_segments:True")})
+    assert (found.verdict, found.numbers) == ("same", ())
+    assert found.reasons == (
+        "memory of sim:h100: torch 2.13 before, 2.14 now",
+        "memory of sim:h100: allocator settings defaults before, expandable_segments:True now",
+    )
+
+
 def test_the_worst_comes_first() -> None:
     before = {(name, ""): BASE for name in "abcd"}
     now = {("a", ""): BASE, ("b", ""): flops(99), ("c", ""): flops(101), ("e", ""): BASE}

@@ -1,0 +1,86 @@
+"""Why a peak moved: what was alive then, against the baseline, by category and by module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pytest_flopguard.core.baseline import MemoryBaseline, held_quantity, memory_amount
+from pytest_flopguard.core.measurement import MemoryPeak
+from pytest_flopguard.core.memory_delta import HoldingDelta, memory_delta
+from pytest_flopguard.core.units import Unit, format_amount
+from pytest_flopguard.reporters.amounts import exact, percent, quantity_name, signed_amount
+from pytest_flopguard.reporters.module_costs import OUTSIDE
+from pytest_flopguard.reporters.owners_table import owner_lines
+
+_TOP = 10
+_START = "already there at the start"
+
+
+def memory_lines(accepted: MemoryBaseline, device: str, peak: MemoryPeak, *, verbosity: int) -> Iterator[str]:
+    """Yield what differs and then all that was alive; nothing where the number that is held is as before."""
+    quantity = held_quantity(device)
+    old, new = memory_amount(accepted, device), peak.growth_bytes if quantity == "memory_growth" else peak.peak_bytes
+    if old == new:
+        return
+    yield (
+        f"What {device} held at its peak: {quantity_name(quantity)} {format_amount(old, Unit.BYTE)} -> "
+        f"{format_amount(new, Unit.BYTE)} ({signed_amount(new - old, Unit.BYTE)})"
+    )
+    for name, size in _categories(accepted, peak).items():
+        before = accepted.start if name == _START else accepted.held.get(name, 0)
+        told = f"{_words(name)}, before {format_amount(before, Unit.BYTE)}"
+        yield f"  {signed_amount(size, Unit.BYTE):>13}  {percent(abs(size), old):>7}  {told}"
+    delta = memory_delta(accepted, peak)
+    if delta:
+        yield "  by module"
+        yield from (f"  {line}" for line in holding_lines(delta, old, verbosity=verbosity))
+    if peak.owners:
+        yield f"  all {format_amount(peak.peak_bytes, Unit.BYTE)} that were alive then, by category and module"
+        yield from owner_lines(peak, verbosity=verbosity)
+
+
+def holding_lines(delta: Sequence[HoldingDelta], whole: int, *, verbosity: int = 0) -> Iterator[str]:
+    """Yield the ten largest differences and what is left, for verbosity 2 all of them and exactly."""
+    rows = delta if verbosity > 1 else delta[:_TOP]
+    for each in rows:
+        before = exact(each.before, Unit.BYTE) if verbosity > 1 else format_amount(each.before, Unit.BYTE)
+        yield (
+            f"{signed_amount(each.bytes, Unit.BYTE):>13}  {percent(abs(each.bytes), whole):>7}  {place(each)}"
+            f", before {before}"
+        )
+    rest = delta[len(rows) :]
+    if rest:
+        total = sum(each.bytes for each in rest)
+        yield f"{signed_amount(total, Unit.BYTE):>13}  in {len(rest)} more places (-vv shows them)"
+
+
+def memory_cause(accepted: MemoryBaseline, device: str, peak: MemoryPeak) -> str:
+    """Tell the largest difference of a peak in a few words, empty where there is none."""
+    rows = _categories(accepted, peak)
+    if not rows:
+        return ""
+    name, size = next(iter(rows.items()))
+    told = f"{_words(name)} on {device}: {signed_amount(size, Unit.BYTE)}"
+    first = next((each for each in memory_delta(accepted, peak) if each.category == name), None)
+    if first is None:
+        return told
+    return f"{told}, {signed_amount(first.bytes, Unit.BYTE)} of it in {first.path or OUTSIDE}"
+
+
+def place(delta: HoldingDelta) -> str:
+    """Name the category and the modules of a difference."""
+    times = f"  x{delta.modules}" if delta.modules > 1 else ""
+    return f"{_words(delta.category)}  {delta.path or OUTSIDE}{times}"
+
+
+def _categories(accepted: MemoryBaseline, peak: MemoryPeak) -> dict[str, int]:
+    """Return bytes more than before of each category that differs, the largest difference first."""
+    names = dict.fromkeys((*accepted.held, *peak.by_category))
+    rows = {name: peak.by_category.get(name, 0) - accepted.held.get(name, 0) for name in names}
+    if not names:
+        rows = {_START: peak.start_bytes - accepted.start}
+    return dict(sorted(((n, size) for n, size in rows.items() if size), key=lambda pair: (-abs(pair[1]), pair[0])))
+
+
+def _words(category: str) -> str:
+    return category.replace("_", " ")
