@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopguard.backends.constant_tensors import tensors
-from pytest_flopguard.backends.simulated import generators, known_values, value_reads
+from pytest_flopguard.backends.simulated import generators, known_values, masked_writes, value_reads
 from pytest_flopguard.backends.simulated.allocator import OutOfMemory
 from pytest_flopguard.backends.simulated.cublas_workspaces import BLAS, cublas_workspace_bytes
 from pytest_flopguard.backends.simulated.cuda_kernels import not_simulated
@@ -134,7 +134,11 @@ class Lifetimes(TorchDispatchMode):
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
                 return out
-        if op.indexed:
+        if op.indexed and _masks(args[1]):
+            with self:
+                written = masked_writes.filled(func, args, kwargs)
+            if written is not None:
+                return written
             args = self._by_position(args)
         if op.by_value and _simulates(args):
             out = self._by_value(op, func, args, kwargs)
@@ -194,12 +198,10 @@ class Lifetimes(TorchDispatchMode):
 
     def _by_position(self, args: Any) -> Any:
         """Replace boolean masks among indices by positions, as CUDA's kernels do before anything else."""
-        if not any(isinstance(each, torch.Tensor) and each.dtype is torch.bool for each in args[1]):
-            return args
         indices: list[Any] = []
         with self:
             for each in args[1]:
-                if isinstance(each, torch.Tensor) and each.dtype is torch.bool:
+                if isinstance(each, torch.Tensor) and each.dtype in masked_writes.MASKS:
                     indices.extend(each.nonzero().unbind(1))
                 else:
                     indices.append(each)
@@ -313,6 +315,10 @@ def _out_of_memory(error: OutOfMemory, gpu: Gpu) -> str:
         f"allocated memory {gib(error.allocated)} is allocated by PyTorch, and "
         f"{gib(error.reserved - error.allocated)} is reserved by PyTorch but unallocated."
     )
+
+
+def _masks(indices: Any) -> bool:
+    return any(isinstance(each, torch.Tensor) and each.dtype in masked_writes.MASKS for each in indices)
 
 
 def _simulates(args: Any) -> bool:
