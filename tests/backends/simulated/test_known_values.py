@@ -92,6 +92,22 @@ def test_a_library_s_check_of_unknown_values_is_an_assumption_that_is_told(on_a_
     assert on_a_machine.assumed == ("no gradient overflows under GradScaler",)
 
 
+@pytest.mark.parametrize("foreach", [False, True])
+def test_adafactor_s_norms_scale_numbers_alone(on_a_machine: Machine, foreach: bool) -> None:
+    weight = torch.randn(64, 32, device="cuda", requires_grad=True)
+    bias = torch.randn(32, device="cuda", requires_grad=True)
+    optimizer = torch.optim.Adafactor([weight, bias], foreach=foreach)
+    for _ in range(2):
+        (torch.randn(4, 64, device="cuda") @ weight + bias).sum().backward()
+        optimizer.step()
+    # State: a row of 64, a column of 32 and the variance of the bias, a block of 512 each, with weight, bias and their
+    # gradients of 8192 and 512 bytes, and two workspaces of cuBLAS. Steps are on the CPU.
+    assert on_a_machine.allocator.stats.allocated.current == 3 * 512 + 2 * (8192 + 512) + 2 * 32 * 2**20
+    assert on_a_machine.assumed == (
+        "the norms of Adafactor's weights and updates are 0, which changes numbers and no memory",
+    )
+
+
 def test_an_op_that_needs_data_is_an_error_that_names_it() -> None:
     with pytest.raises(NotSimulated, match=r"aten\.multi_margin_loss"):
         torch.nn.functional.multi_margin_loss(
