@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend
 
-from pytest_flopguard.backends.simulated.attention_choice import AttentionCall
+from pytest_flopguard.backends.simulated.attention_choice import AttentionCall, batched
 
 _aten = torch.ops.aten
 _HALF = (torch.float16, torch.bfloat16)
@@ -25,13 +25,12 @@ _FLASH_STEP = 8
 
 def run(call: AttentionCall, backend: SDPBackend, scale: float | None) -> torch.Tensor:
     """Run a call with a kernel; the result has the shape of the query, with the value's width."""
-    if backend == SDPBackend.CUDNN_ATTENTION:
-        return _cudnn(call, scale)
-    if backend == SDPBackend.FLASH_ATTENTION:
-        return _flash(call, scale)
-    if backend == SDPBackend.EFFICIENT_ATTENTION:
-        return _efficient(call, scale)
-    return _math(call, scale)
+    fused = _FUSED.get(backend)
+    if fused is None:
+        return _math(call, scale)
+    whole = batched(call)
+    out = fused(whole, scale)
+    return out if whole is call else out.squeeze(0)
 
 
 def _cudnn(call: AttentionCall, scale: float | None) -> torch.Tensor:
@@ -65,6 +64,13 @@ def _efficient(call: AttentionCall, scale: float | None) -> torch.Tensor:
         *call.tensors, mask, call.needs_grad, call.dropout, call.is_causal, scale=scale
     )[0]
     return out
+
+
+_FUSED = {
+    SDPBackend.CUDNN_ATTENTION: _cudnn,
+    SDPBackend.FLASH_ATTENTION: _flash,
+    SDPBackend.EFFICIENT_ATTENTION: _efficient,
+}
 
 
 def _math(call: AttentionCall, scale: float | None) -> torch.Tensor:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import torch
 
-from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace, copies
+from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace, copies, joined
 
 _FLOAT = 4
 
@@ -92,6 +92,19 @@ def _efficient_forward(call: Call) -> Hidden:
 
 def _efficient_backward(call: Call) -> Hidden:
     """float32: grad_out * out and its sum. 16 bits: the same sum, and accumulators of grad_q, grad_k and grad_v."""
+    query, key, value = call.args[1:4]
+    if key.shape[1] == query.shape[1]:
+        return _ungrouped_backward(call)
+    # From torch 2.14 on, the kernel writes the gradients of every query head, and another sums them up.
+    item, each_head = query.element_size(), query.shape[0] * query.shape[1] * key.shape[2]
+    heads = UnknownWorkspace(
+        reason="what sums the gradients of grouped heads in efficient attention's backward",
+        known=tuple(item * each_head * each.shape[-1] for each in (key, value)),
+    )
+    return joined(_ungrouped_backward(call), heads)
+
+
+def _ungrouped_backward(call: Call) -> Hidden:
     grad_out, query, value = call.args[0], call.args[1], call.args[3]
     batch, heads, queries, head = query.shape
     copied = copies(grad_out.transpose(1, 2))

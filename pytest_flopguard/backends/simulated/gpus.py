@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from types import MappingProxyType
 
+from pytest_flopguard.backends.simulated.releases import Release, cudnn_of, installed
 from pytest_flopguard.core.errors import unknown_name
 
 _MIB = 1 << 20
@@ -21,9 +21,6 @@ DEFAULT = "h100"
 # for a process that has only made a context. Assumed, not known: it changes with driver and CUDA version.
 CONTEXT_BYTES = 500 * _MIB
 
-
-# What the default wheels on PyPI require: nvidia-cudnn-cu13 9.19.0 of torch 2.11, 9.20.0 of 2.12 and 2.13.
-_CUDNN = {"2.11": 91_900, "2.12": 92_000, "2.13": 92_000}
 # CUDA 13 has no Volta; the wheels for CUDA 12.6 require nvidia-cudnn-cu12 9.10.2.
 _CUDNN_FOR_CUDA_12_6 = 91_002
 
@@ -53,10 +50,11 @@ class Gpu:
     @property
     def cudnn(self) -> int:
         """The version of cuDNN that torch's CUDA wheel for this GPU brings, as ``cudnn.version()`` tells it: 92000."""
-        if self.capability < (7, 5):
-            return _CUDNN_FOR_CUDA_12_6
-        release = ".".join(version("torch").split(".")[:2])
-        return _CUDNN.get(release, max(_CUDNN.values()))
+        return self.cudnn_of(installed())
+
+    def cudnn_of(self, release: Release) -> int:
+        """Return the version of cuDNN that a release's CUDA wheel for this GPU brings."""
+        return _CUDNN_FOR_CUDA_12_6 if self.capability < (7, 5) else cudnn_of(release)
 
 
 def _gpu(name: str, product: str, capability: tuple[int, int], processors: int, memory: int, l2: int) -> Gpu:

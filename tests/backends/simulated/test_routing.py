@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,11 +77,10 @@ def kernel_of(name: str, function: Callable[[], Any]) -> str:
         ("h100", {"mask": torch.bool}, CUDNN),
         ("a100", {"mask": torch.bool}, EFFICIENT),
         ("a100", {"mask": BFLOAT}, EFFICIENT),
-        # check_cudnn_tensor_shapes: heads up to 128 in multiples of 8; then flash up to 256.
+        # check_cudnn_tensor_shapes: heads in multiples of 8 up to 256; test_attention_choice.py has each release.
         ("h100", {"width": 128}, CUDNN),
-        ("h100", {"width": 136}, FLASH),
         ("h100", {"width": 20}, FLASH),
-        ("h100", {"width": 256}, FLASH),
+        ("h100", {"width": 256}, CUDNN),
         ("h100", {"width": 264}, EFFICIENT),
         ("h100", {"width": 192, "value_width": 128}, CUDNN),
         # minimum_gemm_alignment: 8 for 16 bits, 4 for float32 with tensor cores, 1 without.
@@ -90,16 +88,13 @@ def kernel_of(name: str, function: Callable[[], Any]) -> str:
         ("a100", {"width": 20, "dtype": FLOAT}, EFFICIENT),
         ("a100", {"width": 18, "dtype": FLOAT}, MATH),
         ("t4", {"width": 18, "dtype": FLOAT}, EFFICIENT),
-        # check_cudnn_dropout: multiples of 1/16.
         ("h100", {"dropout_p": 0.125}, CUDNN),
-        ("h100", {"dropout_p": 0.1}, FLASH),
         # check_flash_causal_non_square_seqlens.
         ("a100", {"is_causal": True}, FLASH),
         ("a100", {"is_causal": True, "keys": 16}, EFFICIENT),
-        # Heads shared in groups: cuDNN and flash; the efficient kernel of torch 2.13 not.
+        # Heads shared in groups: cuDNN and flash.
         ("h100", {"key_heads": 2, "enable_gqa": True}, CUDNN),
         ("a100", {"key_heads": 2, "enable_gqa": True}, FLASH),
-        ("a100", {"key_heads": 2, "enable_gqa": True, "dtype": FLOAT}, MATH),
         # A single key is none of cuDNN's.
         ("h100", {"keys": 1}, FLASH),
         # sm86 to sm89 have too little shared memory for the backward of wide heads.
@@ -140,21 +135,6 @@ def test_attention_without_an_allowed_kernel_fails_as_on_the_gpu() -> None:
         ops_of("h100", run)
 
 
-@pytest.mark.parametrize("dtype", [BFLOAT, FLOAT], ids=str)
-def test_the_efficient_kernel_takes_no_groups_of_heads(dtype: torch.dtype) -> None:
-    # can_use_mem_efficient_attention: check_batch_size_and_num_heads_dense<false>, with enable_gqa as without. From the
-    # release on whose header knows supports_mqa it takes them, and attention_choice has to be written anew.
-    header = Path(torch.__file__).parent / "include/ATen/native/transformers/sdp_utils_cpp.h"
-    assert "supports_mqa" not in header.read_text()
-
-    def run() -> None:
-        with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
-            attend(dtype=dtype, key_heads=2, enable_gqa=True)
-
-    with pytest.raises(RuntimeError, match="No available kernel"):
-        ops_of("a100", run)
-
-
 def test_cudnn_attention_is_not_deterministic_and_can_come_last(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.use_deterministic_algorithms(True)
     try:
@@ -163,6 +143,19 @@ def test_cudnn_attention_is_not_deterministic_and_can_come_last(monkeypatch: pyt
         torch.use_deterministic_algorithms(False)
     monkeypatch.setenv("TORCH_CUDNN_SDPA_DEPRIORITIZED", "1")
     assert kernel_of("h100", attend) == FLASH
+
+
+def test_attention_without_a_batch_is_fused_from_torch_2_14_on() -> None:
+    shapes = []
+
+    def run() -> None:
+        query, key = zeros(4, 32, 64, dtype=BFLOAT), zeros(4, 16, 64, dtype=BFLOAT)
+        out = F.scaled_dot_product_attention(query, key, key, zeros(32, 16, dtype=BFLOAT, grad=False))
+        out.sum().backward()
+        shapes.extend((out.shape, query.grad.shape))
+
+    assert kernel_of("h100", run) == (CUDNN if torch.__version__ >= (2, 14) else MATH)
+    assert shapes == [(4, 32, 64), (4, 32, 64)]
 
 
 def test_torch_is_told_what_the_kernels_can_do() -> None:

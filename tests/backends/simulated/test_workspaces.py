@@ -161,6 +161,17 @@ def test_efficient_attention_in_16_bits_accumulates_in_tiles() -> None:
     assert found == (4 * 2 * 4 * 100, 4 * 8 * 2 * (64 * 64 + 4))
 
 
+def test_efficient_attention_of_grouped_heads_writes_gradients_of_every_query_head() -> None:
+    q, k, v = meta(2, 4, 100, 64), meta(2, 2, 50, 64), meta(2, 2, 50, 32)
+    grad = meta(2, 100, 4, 32).transpose(1, 2)
+    args = (grad, q, k, v, None, grad, meta(2, 4, 128), None, None, 0.0, [True] * 3 + [False])
+    found = unknown(aten._scaled_dot_product_efficient_attention_backward.default, *args, out=(q, k, v, None))
+    # grad_out * out and its sum; then 2 * 4 heads * 50 keys of 64 and of 32 floats.
+    alone = (4 * 2 * 4 * 100 * 32, 4 * 2 * 4 * 100)
+    assert found.known == (*alone, 4 * 2 * 4 * 50 * 64, 4 * 2 * 4 * 50 * 32)
+    assert "grouped heads" in found.reason
+
+
 def test_index_put_sorts_what_it_accumulates() -> None:
     weight, ids = meta(10_000, 256), meta(4096, dtype=torch.int64)
     values = meta(4096, 256)
