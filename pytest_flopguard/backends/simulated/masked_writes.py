@@ -1,4 +1,4 @@
-"""Numbers written through a boolean mask, which kernels of indexing hand to ``masked_fill_``: no positions are looked for.
+"""Numbers written through a boolean mask, which indexing hands to ``masked_fill_``: no positions are looked for.
 
 Source: aten/src/ATen/native/TensorAdvancedIndexingUtils.h (canDispatchToMaskedFill) and TensorAdvancedIndexing.cpp
 (_index_put_impl_, index_put).
@@ -35,7 +35,7 @@ def filled(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.T
             f"The shape of the mask {list(mask.shape)} at index {at} does not match the shape of the indexed tensor "
             f"{list(target.shape)} at index {first + at}"
         )
-    mask = mask[(..., *[None] * (target.dim() - first - mask.dim()))]
+    mask = mask.reshape(mask.shape + (1,) * (target.dim() - first - mask.dim()))
     written: torch.Tensor = target if func in _IN_PLACE else target.clone(memory_format=torch.preserve_format)
     written.masked_fill_(mask.bool(), value.reshape(()))
     return written
