@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from itertools import product
+from math import prod
 from typing import TypeVar
 
 Value = TypeVar("Value", bound=Hashable)
@@ -12,6 +13,8 @@ _Parts = tuple[str, ...]
 _RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 # No model has as many layers of a kind; a name such as "0-4000000000" must not become as many paths.
 _MOST_MEMBERS = 100_000
+# The same for all the ranges of a path together.
+_MOST_PATHS = 1_000_000
 
 
 def fold(values: Mapping[str, Value]) -> list[tuple[str, tuple[str, ...], Value]]:
@@ -31,7 +34,10 @@ def fold(values: Mapping[str, Value]) -> list[tuple[str, tuple[str, ...], Value]
 
 def unfold(path: str) -> list[str]:
     """Return the paths that a folded one stands for; one without ranges is its own only member."""
-    return ["".join(each) for each in product(*(_numbers(part) or [part] for part in _parts(path)))]
+    numbers = [_numbers(part) or [part] for part in _parts(path)]
+    if prod(map(len, numbers)) > _MOST_PATHS:
+        return [path]
+    return ["".join(each) for each in product(*numbers)]
 
 
 def in_layer_order(path: str) -> list[tuple[int, str]]:
