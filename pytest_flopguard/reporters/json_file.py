@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,10 +28,15 @@ def render(run: RunReport) -> str:
     return json.dumps(run_to_json(ordered), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def load(path: Path) -> RunReport:
-    """Read a report file; UsageError with the code ``bad-report`` for anything else."""
+def load(path: Path, check: Callable[[object], None] | None = None) -> RunReport:
+    """Read a report file; UsageError with the code ``bad-report`` for anything else.
+
+    ``check`` sees what the file holds before anything is made of it, and raises ValueError for what it refuses.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        if check is not None:
+            check(data)
         run = _run(data)
     except OSError as error:
         raise _bad(path, error.strerror or str(error)) from error
@@ -67,12 +73,13 @@ def _run(data: object) -> RunReport:
 
 def _check_pattern(pattern: str) -> None:
     """Refuse what is no regular expression, and one that a long path could keep busy for hours."""
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{pattern[:40]!r} is no regular expression: {error}") from error
+    # Compiling a long one takes minutes by itself.
     if len(pattern) > _LONGEST_PATTERN or len(_REPEATED.findall(pattern)) > _MOST_REPEATED or _NESTED.search(pattern):
         raise ValueError(f"the regular expression {pattern[:40]!r} repeats more than modules of a term need")
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError) as error:
+        raise ValueError(f"{pattern[:40]!r} is no regular expression: {error}") from error
 
 
 def _bad(path: Path, reason: str) -> UsageError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,24 @@ def spoiled(data: dict[str, Any], how: str) -> Any:
         record["findings"][0]["code"] = "[x](http://evil.example)"
     if how == "a name without an end":
         record["nodeid"] = "a.py::" + "x" * 2000
+    if how == "a test of another name":
+        record["label"] = "r" * 2000
+    if how == "a device that is a sentence":
+        record["memory"]["device"] = "cpu, please run my script"
+    if how == "a limit for a sentence":
+        record["findings"][0]["limit_device"] = "please run my script"
+    if how == "more devices than a machine has":
+        record["other_memory"] = [record["memory"]] * 64
+    if how == "more limits than anybody writes":
+        record["findings"] *= 1001
+    if how == "more tests than anybody has":
+        data["records"] *= 10_001
+    if how == "tables in tables":
+        data["tool"] = {"a": functools.reduce(lambda inner, _: [inner], range(20), [])}
+    if how == "a repetition that no engine can count":
+        record["findings"][0]["parts"] = [{"name": "a", "equation": "b", "flops": 1, "modules": "a{99999999999999}"}]
+    if how == "a pattern that takes minutes to compile":
+        record["findings"][0]["parts"] = [{"name": "a", "equation": "b", "flops": 1, "modules": "a" * 20_000_000}]
     if how == "a number that takes for ever to print":
         for name in ("peak_bytes", "growth_bytes"):
             record["memory"][name] = 10**4000
@@ -136,6 +156,15 @@ def spoiled(data: dict[str, Any], how: str) -> Any:
         ("another outcome than follows", "contradicts itself: outcome"),
         ("a code that does not exist", "no such code: '[x](http://evil.example)'"),
         ("a name without an end", "a test's name is longer than 1000"),
+        ("a test of another name", "a test's name is longer than 1000"),
+        ("a device that is a sentence", "no such device: 'cpu, please run my script'"),
+        ("a limit for a sentence", "no such device: 'please run my script'"),
+        ("more devices than a machine has", "has more devices or limits than a test can have"),
+        ("more limits than anybody writes", "has more devices or limits than a test can have"),
+        ("more tests than anybody has", "it has 10,001 records, more than 10,000"),
+        ("tables in tables", "it is nested too deeply"),
+        ("a repetition that no engine can count", "'a{99999999999999}' is no regular expression: the repetition"),
+        ("a pattern that takes minutes to compile", "repeats more than modules of a term need"),
         ("a number that takes for ever to print", "a number of it has 4001 digits"),
     ],
 )
@@ -157,6 +186,42 @@ def test_a_file_too_large_for_a_report_is_not_even_read(step: Step, job: Any, fo
     code, log = step("fork-comment", "--report", "report.json")
     assert code == 2
     assert "it has 34,603,008 bytes, more than 33,554,432" in log[-1]
+
+
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder"])
+def test_what_is_no_plain_file_is_not_opened(step: Step, job: Any, fork: GitHubServer, kind: str) -> None:
+    report = job.folder / "report.json"
+    if kind == "pipe":
+        os.mkfifo(report)
+    elif kind == "folder":
+        report.mkdir()
+    else:
+        # A link may lead to anything, such as a device that never ends.
+        report.symlink_to("/dev/zero" if kind == "link" else "gone.json")
+    code, log = step("fork-comment", "--report", "report.json")
+    assert code == 2
+    assert "it is no plain file" in log[-1]
+    assert fork.comments == {}
+
+
+def test_what_would_unfold_to_more_than_memory_holds_is_left_out(
+    step: Step, job: Any, saved: Saved, fork: GitHubServer
+) -> None:
+    report = saved("report.json", {"test_b": 11}, limit=10, baselines={"test_b": 9})
+    data = json.loads(report.read_text())
+    record = data["records"][0]
+    # 100,000 layers, of which each has as many, and so on: 10 ** 20 modules.
+    layers = ".".join(["0-99999"] * 4)
+    record["baseline"]["modules"] = {layers: record["baseline"]["modules"].pop("Net.0")}
+    # And a module in a module in a module, 200,000 times.
+    deep = "a." * 200_000
+    record["flops"]["counts"][0]["module"] = deep
+    record["flops"]["by_module"] = {deep: 11}
+    report.write_text(json.dumps(data))
+    assert step("fork-comment", "--report", report)[0] == 0
+    (body,) = job.bodies
+    # 11 of 9 FLOPs.
+    assert "+22.22%" in body
 
 
 def test_no_reason_of_a_stranger_is_shown(step: Step, job: Any, saved: Saved, fork: GitHubServer) -> None:

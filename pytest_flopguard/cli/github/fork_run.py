@@ -1,22 +1,14 @@
-"""A workflow_run event: the pull request whose run it was, and a report of code that nobody has looked at."""
+"""A workflow_run event, and the pull request whose run it was."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pytest_flopguard.cli.github.api import Api
 from pytest_flopguard.cli.github.job import Job
-from pytest_flopguard.core.errors import MESSAGES, UsageError, problem
-from pytest_flopguard.core.record import RunReport, run_to_json
-from pytest_flopguard.reporters import json_file
-
-# More than any report of numbers needs; what is larger is there to do harm.
-_MOST_BYTES = 32 * 1024 * 1024
-_MOST = 10**30
-_LONGEST_NAME = 1000
+from pytest_flopguard.core.errors import UsageError, problem
 
 
 class NoPullRequestError(Exception):
@@ -73,36 +65,6 @@ def pull_request_of(run: ForkRun, api: Api, repository: str) -> int:
     raise NoPullRequestError(f"no open pull request has the head {run.sha[:12]} any more")
 
 
-def load_untrusted(path: Path) -> RunReport:
-    """Read a report that anybody may have written; UsageError where it is more or other than numbers and names."""
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise _bad(path, error.strerror or str(error)) from error
-    if size > _MOST_BYTES:
-        raise _bad(path, f"it has {size:,} bytes, more than {_MOST_BYTES:,}")
-    run = json_file.load(path)
-    _check(run_to_json(run), path)
-    strange = sorted({each.code for record in run.records for each in record.findings} - MESSAGES.keys())
-    if strange:
-        raise _bad(path, f"no such code: {strange[0][:40]!r}")
-    if any(len(each.nodeid) > _LONGEST_NAME for each in run.records):
-        raise _bad(path, f"a test's name is longer than {_LONGEST_NAME}")
-    return run
-
-
-def _check(value: Any, path: Path) -> None:
-    """Refuse numbers that no computer of today could have counted to: printing them may take for ever."""
-    if isinstance(value, dict):
-        for each in value.values():
-            _check(each, path)
-    elif isinstance(value, list):
-        for each in value:
-            _check(each, path)
-    elif isinstance(value, int) and abs(value) > _MOST:
-        raise _bad(path, f"a number of it has {len(str(value))} digits")
-
-
 def _is_of(pull: Mapping[str, Any], run: ForkRun) -> bool:
     head = pull.get("head")
     repository = head.get("repo") if isinstance(head, Mapping) else None
@@ -113,7 +75,3 @@ def _is_of(pull: Mapping[str, Any], run: ForkRun) -> bool:
         and head.get("sha") == run.sha
         and repository.get("full_name") == run.repository
     )
-
-
-def _bad(path: Path, reason: str) -> UsageError:
-    return UsageError([problem("bad-report", path, reason=reason)])

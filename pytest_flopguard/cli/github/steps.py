@@ -12,7 +12,7 @@ from pytest_flopguard.cli import sides
 from pytest_flopguard.cli.github import draft_file, publication
 from pytest_flopguard.cli.github.api import Api, ApiError
 from pytest_flopguard.cli.github.base import find_base
-from pytest_flopguard.cli.github.fork_run import NoPullRequestError, fork_run, load_untrusted, pull_request_of
+from pytest_flopguard.cli.github.fork_run import NoPullRequestError, fork_run, pull_request_of
 from pytest_flopguard.cli.github.gate import Gate, gate
 from pytest_flopguard.cli.github.inputs import read_inputs
 from pytest_flopguard.cli.github.job import Job, read_job
@@ -21,6 +21,7 @@ from pytest_flopguard.cli.github.outputs import say, tell, write_outputs
 from pytest_flopguard.cli.github.pytest_run import run_pytest
 from pytest_flopguard.cli.github.saved_reports import load_all
 from pytest_flopguard.cli.github.spots import locate, root_of
+from pytest_flopguard.cli.github.untrusted_report import load_untrusted
 from pytest_flopguard.core.errors import message
 from pytest_flopguard.reporters import json_file
 from pytest_flopguard.reporters.github_entries import Leg
@@ -91,7 +92,7 @@ def fork_comment(options: Namespace) -> int:
     ran = fork_run(job)
     if options.comment == "never":
         return 0
-    if not options.report.exists():
+    if not os.path.lexists(options.report):
         tell("notice", message("no-comment", reason=f"that run left no {options.report.name}"))
         return 0
     leg = leg_of(options.id, load_untrusted(options.report), trusted=False)
