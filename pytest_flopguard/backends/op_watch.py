@@ -34,6 +34,7 @@ from pytest_flopguard.backends.eager_stance import EagerStance
 from pytest_flopguard.backends.known_op import KnownOp, learn
 from pytest_flopguard.backends.modules import ModuleTracker
 from pytest_flopguard.backends.new_threads import NewThreads
+from pytest_flopguard.backends.padded_heads import KERNELS, PAD, PaddedHeads, SeveralWidths
 from pytest_flopguard.backends.subclass_calls import Inside, has_tensor, pushed, subclasses
 from pytest_flopguard.backends.traffic import Traffic
 from pytest_flopguard.backends.triton_launches import REASON, TritonLaunches
@@ -100,6 +101,7 @@ class OpWatch(TorchDispatchMode):
         self.unknown: dict[Unseen, int] = {}
         self.masks: AttentionMasks | None = None
         self.traffic: Traffic | None = None
+        self._heads = PaddedHeads()
         self._cache: dict[Signature, Cost] = {}
         self._stance = EagerStance()
         self._threads = NewThreads(self._joined)
@@ -181,6 +183,8 @@ class OpWatch(TorchDispatchMode):
         elif op.kind == "unknown":
             self._note_unknown(op, describe(op.name, args, kwargs), NO_FORMULA)
         else:
+            if func is PAD:
+                self._heads.saw_padding(args, out)
             with self.lock:
                 op.calls += 1
                 if self.masks is not None:
@@ -220,6 +224,13 @@ class OpWatch(TorchDispatchMode):
         return out
 
     def _count(self, op: KnownOp, func: OpOverload, args: Any, kwargs: Any, out: Any) -> None:
+        given = args
+        if func in KERNELS:
+            try:
+                args = self._heads.without_padding(func, args, kwargs)
+            except SeveralWidths as reason:
+                self._note_unknown(op, describe(op.name, args, kwargs), str(reason))
+                return
         try:
             # What a foreign op returns may depend on values, and its formula may look at it.
             results = signature((out,)) if op.foreign else None
@@ -246,7 +257,7 @@ class OpWatch(TorchDispatchMode):
             if self.masks is not None:
                 # The text at once: what tells it later would keep the tensors alive.
                 text = describe(op.name, args, kwargs)
-                self.masks.saw_counted(op.name, func, args, kwargs, out, partial(Product, place, text, cost))
+                self.masks.saw_counted(op.name, func, given, kwargs, out, partial(Product, place, text, cost))
 
     def _cost(self, op: KnownOp, args: Any, kwargs: Any, out: Any) -> Cost:
         components = None if kwargs else by_component(op.name, args)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from simulation import gpu
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pytest_flopguard.core.measurement import FlopTally
 
@@ -129,3 +130,65 @@ def test_attention_by_every_kernel(
 
     with gpu(name):
         assert totals(count(attend)) == (forward, 2 * forward, 0, 0)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_heads_that_the_kernel_widens(mode: Callable[[], Any], grouped: bool, count: Count) -> None:
+    # Heads of 20 are padded to 24 for the flash kernel. Scores and values: 2 * 2 * B 2 * H 4 * 32 * 32 * 20.
+    forward = 4 * 2 * 4 * 32 * 32 * 20
+    key_heads = 2 if grouped else 4
+
+    def attend(device: str) -> None:
+        made = {"device": device, "dtype": torch.bfloat16, "requires_grad": mode is torch.enable_grad}
+        with mode():
+            query, key = torch.zeros(2, 4, 32, 20, **made), torch.zeros(2, key_heads, 32, 20, **made)
+            out = F.scaled_dot_product_attention(query, key, key, is_causal=True, enable_gqa=grouped)
+            if out.requires_grad:
+                out.sum().backward()
+
+    backward = 2 * forward if mode is torch.enable_grad else 0
+    assert totals(count(lambda: attend("meta"))) == (forward, backward, 0, 0)
+    with gpu("a100"):
+        assert totals(count(lambda: attend("cuda"))) == (forward, backward, 0, 0)
+
+
+def test_heads_that_a_program_widens(count: Count) -> None:
+    # Padded by hand to 24, which the kernel takes as they are: the program asked for all of it.
+    forward = 4 * 2 * 4 * 32 * 32 * 24
+
+    def attend(device: str) -> None:
+        x = torch.zeros(2, 4, 32, 20, device=device, dtype=torch.bfloat16, requires_grad=True)
+        query, key, value = F.pad(x, (0, 4)), F.pad(x, (0, 4)), F.pad(x, (0, 4))
+        F.scaled_dot_product_attention(query, key, value, scale=20**-0.5).sum().backward()
+
+    assert totals(count(lambda: attend("meta"))) == (forward, 2 * forward, 0, 0)
+    with gpu("a100"):
+        assert totals(count(lambda: attend("cuda"))) == (forward, 2 * forward, 0, 0)
+
+
+def test_heads_widened_in_a_checkpoint_and_in_a_module(count: Count) -> None:
+    # Heads of 80 / 4 = 20: the same integers on a simulated GPU as on meta tensors, recomputed ones included.
+    def attend(device: str) -> None:
+        layer = nn.MultiheadAttention(80, 4, batch_first=True, device=device, dtype=torch.bfloat16)
+        x = torch.zeros(2, 32, 80, device=device, dtype=torch.bfloat16, requires_grad=True)
+        out = checkpoint(lambda x: layer(x, x, x, need_weights=False)[0], x, use_reentrant=False)
+        out.sum().backward()
+
+    meta = totals(count(lambda: attend("meta")))
+    assert meta[2] > 0
+    with gpu("a100"):
+        assert totals(count(lambda: attend("cuda"))) == meta
+
+
+def test_heads_of_two_widths_that_look_alike(count: Count) -> None:
+    def attend(width: int) -> Tensor:
+        x = torch.zeros(2, 4, 32, width, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+        return F.scaled_dot_product_attention(x, x, x, scale=0.2).sum()
+
+    with gpu("a100"):
+        tally = count(lambda: (attend(20) + attend(24)).backward())
+    assert tally.forward == 4 * 2 * 4 * 32 * 32 * (20 + 24)
+    (unknown,) = tally.unknown_ops
+    assert unknown.calls == 2
+    assert unknown.reason == "heads of width 20 and 24 were padded to 24"
