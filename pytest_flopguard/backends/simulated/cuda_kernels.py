@@ -16,7 +16,7 @@ from torch._subclasses import fake_impls
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from pytest_flopguard.backends.simulated import ctc_loss, recurrent_kernels
+from pytest_flopguard.backends.simulated import ctc_loss, grouped_products, recurrent_kernels
 from pytest_flopguard.core.errors import FlopguardError, message
 
 _aten = torch.ops.aten
@@ -101,7 +101,7 @@ def known(library: torch.library.Library) -> Iterator[None]:
     for op, shapes in _SHAPES:
         if not torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "Meta"):
             library.impl(op, shapes, "Meta")
-    answered = {op: _answer(shapes) for op, shapes in ctc_loss.ANSWERS}
+    answered = {op: _answer(shapes) for op, shapes in (*ctc_loss.ANSWERS, *grouped_products.ANSWERS)}
     kept = [(op, shapes) for op, shapes in _WHOLE if _COMPOSITE not in op.py_kernels]
     for op, shapes in kept:
         op.py_kernels[_COMPOSITE] = _kept_whole(op, shapes)

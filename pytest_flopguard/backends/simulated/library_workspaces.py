@@ -51,7 +51,6 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "aten::bucketize": "copies of boundaries and values",
         "aten::_cdist": "what pairwise distances take",
         "aten::scatter_reduce": "what reducing by index takes",
-        "aten::_grouped_mm": "CUTLASS's workspace for grouped products",
         "aten::_sparse": "cuSPARSE's workspace",
         "aten::_trilinear": "the products of a bilinear form",
         "aten::_euclidean_dist": "what pairwise distances take",
