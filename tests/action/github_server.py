@@ -39,7 +39,7 @@ class Trouble:
     """Something wrong with the next ``times`` requests that fit, forever for -1.
 
     ``late`` seconds pass before the answer; with ``done`` the request is carried out all the same, and only its answer
-    is lost.
+    is lost. ``raw`` is the answer's body as it is, of which ``lost`` bytes do not arrive.
     """
 
     method: str
@@ -50,6 +50,8 @@ class Trouble:
     times: int = -1
     late: float = 0
     done: bool = False
+    raw: bytes | None = None
+    lost: int = 0
 
 
 class GitHubServer(ThreadingHTTPServer):
@@ -146,6 +148,8 @@ def running(port: int = 0) -> Iterator[GitHubServer]:
 class _Handler(BaseHTTPRequestHandler):
     server: GitHubServer
     protocol_version = "HTTP/1.1"
+    # An answer that is sent in parts waits for the client's word on the first one.
+    wbufsize = -1
 
     def log_message(self, *_: Any) -> None:
         """Keep quiet."""
@@ -163,12 +167,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append(asked)
         trouble = self.server.trouble(asked)
         if trouble is None:
-            self._send(*self._answer(asked))
+            status, answer, headers = self._answer(asked)
+            self._send(status, json.dumps(answer).encode(), headers)
             return
         if trouble.done:
             self._answer(asked)
         time.sleep(trouble.late)
-        self._send(trouble.status, {"message": trouble.message}, trouble.headers)
+        body = json.dumps({"message": trouble.message}).encode() if trouble.raw is None else trouble.raw
+        self._send(trouble.status, body, trouble.headers, lost=trouble.lost)
 
     do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _serve
 
@@ -228,13 +234,13 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         return 200, rows[(page - 1) * size : page * size], {"Link": ", ".join(links)} if links else {}
 
-    def _send(self, status: int, answer: Any, headers: Mapping[str, str]) -> None:
-        body = json.dumps(answer).encode()
+    def _send(self, status: int, body: bytes, headers: Mapping[str, str], *, lost: int = 0) -> None:
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body[: len(body) - lost])
+        self.close_connection = bool(lost)
 
 
 def _wrong(body: Json) -> tuple[int, Any, Mapping[str, str]] | None:

@@ -35,8 +35,60 @@ def test_all_pages_are_read(api: Api, github: GitHubServer, rows: int, requests:
 
 def test_the_token_goes_to_no_other_server(api: Api, github: GitHubServer) -> None:
     links = {"Link": '<http://127.0.0.1:1/evil?page=2>; rel="next"'}
-    github.fail("GET", "/comments$", 200, headers=links)
-    assert list(api.pages(COMMENTS)) == []
+    github.fail("GET", "/comments$", 200, headers=links, raw=b"[]")
+    # What stands on that page nobody knows, so nobody may say that something is not there.
+    with pytest.raises(ApiError, match="the next page is on another server"):
+        list(api.pages(COMMENTS))
+    assert len(github.requests) == 1
+
+
+def test_a_list_without_an_end_is_given_up(api: Api, github: GitHubServer) -> None:
+    links = {"Link": f'<{github.url}{COMMENTS}?page=2>; rel="next"'}
+    github.fail("GET", "/comments$", 200, headers=links, raw=b"[]")
+    with pytest.raises(ApiError, match="it has more than 100 pages"):
+        list(api.pages(COMMENTS))
+    assert len(github.requests) == 100
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b"<html>", "the answer is no JSON"),
+        (b'[{"id": 5, "bo', "the answer is no JSON"),
+        (b"\xff\xfe", "the answer is no JSON"),
+        (b"[" * 100_000 + b"]" * 100_000, "the answer is no JSON"),
+        (b"[" + b"9" * 5000 + b"]", "the answer is no JSON"),
+        (b"", "the answer is no list"),
+        (b"null", "the answer is no list"),
+        (b'{"message": "later"}', "the answer is no list"),
+        (b"[1]", "the answer is no list"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, bytes) else "",
+)
+def test_what_is_no_list_is_not_an_empty_one(api: Api, github: GitHubServer, raw: bytes, told: str) -> None:
+    github.fail("GET", "/comments$", 200, raw=raw)
+    with pytest.raises(ApiError, match=told):
+        list(api.pages(COMMENTS))
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(api: Api, github: GitHubServer) -> None:
+    github.comment("octo/net", 7, "here")
+    github.fail("GET", "/comments$", 200, raw=b'[{"body": "not here"}]', lost=5, times=1)
+    assert [each["body"] for each in api.pages(COMMENTS)] == ["here"]
+    github.fail("GET", "/comments$", 200, raw=b'[{"body": "not here"}]', lost=5)
+    with pytest.raises(AbsentError, match=r"no answer \(Protocol\)"):
+        list(api.pages(COMMENTS))
+
+
+def test_a_proxy_of_the_environment_is_used(github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    github.comment("octo/net", 7, "here")
+    monkeypatch.setenv("http_proxy", github.url)
+    monkeypatch.setenv("no_proxy", "inside.example")
+    api = Api("http://api.example", "secret", pause=0.01, patience=0.5, tries=1)
+    assert [each["body"] for each in api.pages(COMMENTS)] == ["here"]
+    inside = Api("http://inside.example", "secret", pause=0.01, patience=0.5, tries=1)
+    with pytest.raises(AbsentError, match="no answer"):
+        list(inside.pages(COMMENTS))
     assert len(github.requests) == 1
 
 
@@ -60,6 +112,22 @@ def test_who_asks_for_a_pause_gets_it(api: Api, github: GitHubServer, status: in
     github.fail("GET", "/comments$", status, times=1, headers={"Retry-After": "1"}, message="secondary rate limit")
     assert list(api.pages(COMMENTS)) == []
     assert len(github.requests) == 2
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "0"}, {"Retry-After": "soon"}, {"Retry-After": "-1"}])
+def test_too_many_requests_are_asked_again(api: Api, github: GitHubServer, headers: dict[str, str]) -> None:
+    github.fail("GET", "/comments$", 429, times=2, headers=headers)
+    assert list(api.pages(COMMENTS)) == []
+    assert len(github.requests) == 3
+
+
+@pytest.mark.parametrize("status", [403, 429, 503])
+@pytest.mark.parametrize("asked", ["21", "9" * 400, "Wed, 21 Oct 2065 07:28:00 GMT"])
+def test_who_asks_for_a_long_pause_is_left_alone(api: Api, github: GitHubServer, status: int, asked: str) -> None:
+    github.fail("GET", "/comments$", status, headers={"Retry-After": asked}, message="secondary rate limit")
+    with pytest.raises(AbsentError, match=f"{status} secondary rate limit"):
+        list(api.pages(COMMENTS))
+    assert len(github.requests) == 1
 
 
 def test_a_used_up_limit_is_not_waited_for(api: Api, github: GitHubServer) -> None:

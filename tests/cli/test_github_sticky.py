@@ -94,6 +94,21 @@ def test_a_server_that_stays_broken_is_told_after_three_tries(put: Put, github: 
     assert len(github.asked("POST", "/comments")) == 3
 
 
+def test_a_server_that_asks_for_a_long_pause_is_not_pressed(put: Put, github: GitHubServer) -> None:
+    github.fail("POST", "/comments$", 429, headers={"Retry-After": "60"}, message="secondary rate limit")
+    with pytest.raises(AbsentError, match="429 secondary rate limit"):
+        put("one")
+    assert len(github.asked("POST", "/comments")) == 1
+
+
+@pytest.mark.parametrize("number", ["", '"id": "7/../..",', '"id": null,', '"id": true,'])
+def test_a_comment_without_a_number_is_none(put: Put, github: GitHubServer, number: str) -> None:
+    row = f'[{{{number} "body": "{FIRST}", "user": {{"login": "github-actions[bot]"}}}}]'
+    github.fail("GET", "/comments$", 200, raw=row.encode())
+    assert put("one") == "created"
+    assert github.asked("PATCH") == []
+
+
 def test_a_token_that_may_only_read_is_told_at_once(put: Put, github: GitHubServer) -> None:
     github.read_only()
     with pytest.raises(DeniedError, match="Resource not accessible by integration"):

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from time import sleep
+from email.utils import parsedate_to_datetime
+from time import sleep, time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from pytest_flopguard import __version__
 from pytest_flopguard.core.errors import FlopguardError, message
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     import urllib3
+    from urllib3.connectionpool import ConnectionPool
 
 # A pull request with more comments than this is not searched further.
 _MOST_PAGES = 100
 _PER_PAGE = 100
-_FAULTS = (500, 502, 503, 504)
+_AGAIN = (429, 500, 502, 503, 504)
 # What a server may ask to be left alone for; whoever asks for more is told of as not there.
 _MOST_PATIENCE = 20.0
 _LONGEST_REASON = 200
@@ -47,18 +52,24 @@ class Api:
         self._url = url
         self._token = token
         self._pause = pause
-        self._http, self._retries = _client(pause, patience, tries)
+        self._http, self._retries = _client(url, pause, patience, tries)
 
     def pages(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
         """Yield the rows of all pages of a list."""
         address = f"{self._url}{path}?{urlencode({'per_page': str(_PER_PAGE), **query})}"
+        # Whoever looks for something in vain must have seen everything.
         for _ in range(_MOST_PAGES):
             rows, links = self._request("GET", address, None)
-            yield from (each for each in rows if isinstance(each, dict)) if isinstance(rows, list) else ()
+            if not isinstance(rows, list) or not all(isinstance(each, dict) for each in rows):
+                raise ApiError(f"GET {_path(address)}: the answer is no list")
+            yield from rows
             address = _next(links)
+            if not address:
+                return
             # The token is for this server alone, wherever an answer points to.
             if not address.startswith(f"{self._url}/"):
-                return
+                raise ApiError(f"GET {path[1:]}: the next page is on another server")
+        raise ApiError(f"GET {path[1:]}: it has more than {_MOST_PAGES} pages")
 
     def get(self, path: str) -> Any:
         """Return the answer to a GET."""
@@ -79,8 +90,10 @@ class Api:
         return answer.get("data") if isinstance(answer, dict) else None
 
     def wait(self, error: AbsentError, times: int) -> None:
-        """Wait before another try of what was tried so many times again already: longer each time."""
-        sleep(max(self._pause * 2**times, min(error.after, _MOST_PATIENCE)))
+        """Wait before another try of what was tried again so many times already; raises what asks for too long."""
+        if error.after > _MOST_PATIENCE:
+            raise error
+        sleep(max(self._pause * 2**times, error.after))
 
     def _request(
         self, method: str, address: str, body: Mapping[str, Any] | None, *, again: bool = False
@@ -107,11 +120,11 @@ class Api:
             raise _refusal(f"{method} {_path(address)}", answer.status, answer.headers, _said(text))
         try:
             return json.loads(text) if text else None, answer.headers.get("Link", "")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise AbsentError(f"{method} {_path(address)}: the answer is no JSON") from error
 
 
-def _client(pause: float, patience: float, tries: int) -> tuple[urllib3.PoolManager, urllib3.Retry]:
+def _client(url: str, pause: float, patience: float, tries: int) -> tuple[urllib3.PoolManager, urllib3.Retry]:
     try:
         import urllib3
     except ImportError as error:
@@ -123,17 +136,44 @@ def _client(pause: float, patience: float, tries: int) -> tuple[urllib3.PoolMana
         RETRY_AFTER_STATUS_CODES = frozenset({403, 413, 429, 503})
 
         def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
-            seconds = super().get_retry_after(response)
-            return None if seconds is None else min(seconds, _MOST_PATIENCE)
+            return _pause_of(response.headers)
+
+        def increment(
+            self,
+            method: str | None = None,
+            url: str | None = None,
+            response: urllib3.BaseHTTPResponse | None = None,
+            error: Exception | None = None,
+            _pool: ConnectionPool | None = None,
+            _stacktrace: TracebackType | None = None,
+        ) -> Patience:
+            # Whoever is not left alone when it asks for that turns callers away for longer.
+            if response is not None and _pool is not None and (_pause_of(response.headers) or 0) > _MOST_PATIENCE:
+                raise urllib3.exceptions.MaxRetryError(_pool, url)
+            return super().increment(method, url, response, error, _pool, _stacktrace)
 
     retries = Patience(
         total=tries - 1,
         allowed_methods=("GET", "PATCH"),
-        status_forcelist=_FAULTS,
+        status_forcelist=_AGAIN,
         backoff_factor=pause,
         raise_on_status=False,
     )
-    return urllib3.PoolManager(timeout=urllib3.Timeout(connect=patience, read=patience)), retries
+    timeout = urllib3.Timeout(connect=patience, read=patience)
+    # As pip does, which got here the same way.
+    proxy = "" if proxy_bypass(urlsplit(url).netloc) else getproxies().get(urlsplit(url).scheme, "")
+    return urllib3.ProxyManager(proxy, timeout=timeout) if proxy else urllib3.PoolManager(timeout=timeout), retries
+
+
+def _pause_of(headers: Mapping[str, str]) -> float | None:
+    """Return for how many seconds a server wants to be left alone, None where it does not say."""
+    text = headers.get("Retry-After", "")
+    if text.isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time())
+    except ValueError:
+        return None
 
 
 def _refusal(what: str, status: int, headers: Mapping[str, str], said: str) -> ApiError:
@@ -141,9 +181,7 @@ def _refusal(what: str, status: int, headers: Mapping[str, str], said: str) -> A
     limited = status == 429 or headers.get("Retry-After") or headers.get("X-RateLimit-Remaining") == "0"
     if limited or status >= 500:
         absent = AbsentError(told)
-        # It may be a date too; then nothing here would wait for so long.
-        seconds = headers.get("Retry-After", "")
-        absent.after = float(seconds) if seconds.isdecimal() else 0.0
+        absent.after = _pause_of(headers) or 0.0
         return absent
     if status in (401, 403, 404):
         return DeniedError(told)
@@ -154,7 +192,7 @@ def _said(text: str) -> str:
     """Return what an answer tells people."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     told = found.get("message", "") if isinstance(found, dict) else ""
     return str(told)[:_LONGEST_REASON]

@@ -23,7 +23,7 @@ def write(
     if found is not None:
         if found.get("body") == body:
             return "same"
-        api.patch(f"/repos/{repository}/issues/comments/{int(found['id'])}", {"body": body})
+        api.patch(f"/repos/{repository}/issues/comments/{found['id']}", {"body": body})
         return "updated"
     if not create:
         return "not needed"
@@ -42,7 +42,7 @@ def _ours(api: Api, repository: str, number: int, first: str) -> dict[str, Any] 
     """Return the first comment that begins with the marker and was written by whose token this is."""
     login = ""
     for each in api.pages(f"/repos/{repository}/issues/{number}/comments"):
-        if not str(each.get("body", "")).startswith(first):
+        if type(each.get("id")) is not int or not str(each.get("body", "")).startswith(first):
             continue
         # Anybody can write the marker: nobody can write as somebody else.
         login = login or _login(api)
