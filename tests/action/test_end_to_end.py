@@ -120,6 +120,23 @@ def test_events_without_a_pull_request(event: str, act: Act, project: Project, g
     assert github.requests == []
 
 
+@pytest.mark.parametrize(
+    "inputs",
+    [{"install": "exit 3"}, {"fail_on": "regresion"}, {"args": "--no-such-option"}],
+    ids=lambda each: next(iter(each)),
+)
+def test_what_cannot_be_measured_is_an_error(inputs: dict[str, str], act: Act, project: Project) -> None:
+    project.workflow(**inputs)
+    project.write({"tests/test_model.py": "def test_forward():\n    pass\n"})
+    project.commit()
+    run = act.run(project.folder, "pull_request", project.pull_request())
+    assert (run.code, run.jobs) == (1, {"flops": "failure"}), run.told()
+    outputs = run.outputs("flops")
+    assert outputs.pop("outcome") == "error"
+    # Nothing is said of what nobody knows.
+    assert set(outputs.values()) == {""}
+
+
 def test_in_a_folder_against_the_merge_base(act: Act, project: Project, github: GitHubServer) -> None:
     project.workflow(compare_to="base", working_directory="models/small")
     project.model(layers=1, flops="1 MFLOP", below="models/small/")

@@ -168,6 +168,19 @@ def test_the_token_is_kept_from_the_tests(act: Act, project: Project, github: Gi
     assert [each.headers["authorization"] for each in github.asked("POST", "/comments")] == [f"Bearer {TOKEN}"]
 
 
+def test_the_step_with_the_token_imports_nothing_of_the_checkout(
+    act: Act, project: Project, github: GitHubServer, tmp_path: Path
+) -> None:
+    project.workflow(comment="always")
+    thief = f"import os\nopen({str(tmp_path / 'seen')!r}, 'a').write(os.environ.get('FLOPGUARD_TOKEN', '') + ';')\n"
+    project.write({"tests/test_model.py": "def test_forward():\n    pass\n", "urllib3.py": thief})
+    project.commit()
+    run = act.run(project.folder, "pull_request", project.pull_request())
+    assert run.code == 0, run.told()
+    assert not (tmp_path / "seen").exists()
+    assert len(github.bodies(REPOSITORY, NUMBER)) == 1
+
+
 @pytest.mark.parametrize("where", ["id", "args", "working-directory"])
 def test_inputs(where: str, act: Act, project: Project, github: GitHubServer, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
@@ -182,6 +195,7 @@ def test_inputs(where: str, act: Act, project: Project, github: GitHubServer, tm
     assert (run.code, run.jobs) == (1, {"flops": "failure"}), run.told()
     assert not canary.exists()
     assert "injected" not in {each.message for each in run.annotations}
+    assert run.outputs("flops")["outcome"] == "error"
     assert "Traceback" not in run.log
     for body in github.bodies(REPOSITORY, NUMBER):
         assert reached(body) == []
