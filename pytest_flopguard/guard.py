@@ -174,8 +174,10 @@ class Guard:
             item.stash[_RECORDS] = [record_to_json(each) for each in records]
             self._tell(records)
             pytest.fail(message("not-simulated", reason=machine.reason), pytrace=False)
+        sites = self.baselines.has_memory(item.nodeid)
+        measuring = session.measure(item.nodeid, "", wanted, sites=sites)
         try:
-            with session.on(machine) if machine else nullcontext(), session.measure(item.nodeid, "", wanted) as region:
+            with session.on(machine) if machine else nullcontext(), measuring as region:
                 result = yield
             completed = True
         finally:

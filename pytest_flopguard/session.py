@@ -162,8 +162,13 @@ class Session:
         )
 
     @contextmanager
-    def measure(self, nodeid: str, label: str = "", expectations: Sequence[Expectation] = ()) -> Iterator[Region]:
-        """Measure what runs in the block. Regions may nest; an exception ends them with what was seen so far."""
+    def measure(
+        self, nodeid: str, label: str = "", expectations: Sequence[Expectation] = (), *, sites: bool = False
+    ) -> Iterator[Region]:
+        """Measure what runs in the block. Regions may nest; an exception ends them with what was seen so far.
+
+        ``sites`` asks for the lines of code that take memory; a limit of memory asks for them too.
+        """
         region = Region(nodeid, label, expectations)
         noter = self._noter()
         if noter is not None and any(each.derive for each in expectations):
@@ -172,7 +177,7 @@ class Session:
             if not self._depth:
                 self._enter_backends(stack)
             stack.enter_context(self._nested())
-            if self._settings.why or any(each.quantity in _OF_MEMORY for each in expectations):
+            if sites or self._settings.why or any(each.quantity in _OF_MEMORY for each in expectations):
                 self._record_sites(self._settings.rootdir)
             memories = [(memory, memory.begin()) for memory in self._memories]
             flops = self._selection.flops

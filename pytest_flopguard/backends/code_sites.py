@@ -1,14 +1,21 @@
-"""Which line of Python asked for something: the innermost one outside torch, this package and the standard library."""
+"""Which lines of Python asked for something: those outside torch, this package and the standard library."""
 
 from __future__ import annotations
 
 import sys
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 
 import torch
 
+from pytest_flopguard.core.owners import CALLED_BY
+
+# Of one place; models that call themselves would have no end.
+MOST_LINES = 8
+# Whose frames are below every test: what called the test is no part of the program.
+_RUNNERS = ("_pytest/", "pluggy/")
 _PACKAGES = tuple(Path(sysconfig.get_path(each)) for each in ("purelib", "platlib"))
 _HIDDEN = tuple(
     f"{each}/"
@@ -24,22 +31,34 @@ class CodeSites:
         self._shown: dict[str, str] = {}  # how a file is told, empty where it is passed over
 
     def here(self) -> str:
-        """Return the line that runs now as ``"model.py:41 in forward"``, empty where no user's code does."""
+        """Return the line that runs now and those that called it, the innermost first, empty where no user's code does.
+
+        Each is told as ``"model.py:41 in forward"``, with CALLED_BY between them.
+        """
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
+        lines: list[str] = []
+        while frame is not None and len(lines) < MOST_LINES:
             code = frame.f_code
             shown = self._shown.get(code.co_filename)
             if shown is None:
                 shown = self._shown[code.co_filename] = self._show(code.co_filename)
+            if shown.startswith(_RUNNERS):
+                break
             if shown:
-                return f"{shown}:{frame.f_lineno} in {code.co_name}"
+                lines.append(f"{shown}:{frame.f_lineno} in {code.co_name}")
             frame = frame.f_back
-        return ""
+        return CALLED_BY.join(lines)
 
-    def tell(self, filename: str, line: int, name: str) -> str:
-        """Return a line of code that somebody else found in the same words, empty where it is none of the user's."""
-        shown = self._show(filename)
-        return f"{shown}:{line} in {name}" if shown else ""
+    def tell(self, frames: Iterable[tuple[str, int, str]]) -> str:
+        """Return in the same words what somebody else found, as files, lines and names, the innermost first."""
+        lines: list[str] = []
+        for filename, line, name in frames:
+            shown = self._show(filename)
+            if shown.startswith(_RUNNERS) or len(lines) == MOST_LINES:
+                break
+            if shown:
+                lines.append(f"{shown}:{line} in {name}")
+        return CALLED_BY.join(lines)
 
     def _show(self, filename: str) -> str:
         # "<frozen runpy>" and "<string>" are no files; the standard library's folder also holds installed packages.

@@ -76,8 +76,7 @@ def _owner(
     owner = role.owner(block.bytes)
     if owner.site or not block.frames:
         return owner
-    told = (sites.tell(each["filename"], each["line"], each["name"]) for each in block.frames)
-    site = next((each for each in told if each), "")
+    site = sites.tell((each["filename"], each["line"], each["name"]) for each in block.frames)
     return Owner(
         category=owner.category, module=owner.module, op=owner.op, site=site, bytes=owner.bytes, blocks=owner.blocks
     )

@@ -57,6 +57,12 @@ class Baselines:
         """How many entries were read."""
         return sum(len(file.entries) for file in self._files.values())
 
+    def has_memory(self, nodeid: str) -> bool:
+        """Whether memory of a test, or of a region of it, is held to a baseline."""
+        module, _, name = nodeid.partition("::")
+        file = self._files.get(module)
+        return file is not None and any(each.memory for (test, _), each in file.entries.items() if test == name)
+
     def hold(self, records: Sequence[Record]) -> list[Record]:
         """Hold the records of one test, the whole of it first, to their baselines; one that is a part to none."""
         if not records or not (self.kept or self.terms.strict or self.terms.accepts):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+# Between a line of code and the one that called it.
+CALLED_BY = " < "
 # What a prediction tells of an allocator that nobody has set.
 DEFAULT_ALLOCATOR = "defaults"
 
@@ -13,8 +15,9 @@ DEFAULT_ALLOCATOR = "defaults"
 class Owner:
     """Blocks that were alive at the peak and are alike: what for, in which module, made by which op, and where.
 
-    ``module`` is the innermost module path, ``""`` outside of any; ``site`` the line of Python that asked for them
-    (``"model.py:41 in forward"``), ``""`` where stacks were not recorded. ``bytes`` is their sum.
+    ``module`` is the innermost module path, ``""`` outside of any; ``site`` the line of Python that asked for them and
+    those that called it (``"model.py:41 in forward < test_model.py:9 in test_step"``), ``""`` where stacks were not
+    recorded. ``bytes`` is their sum.
     """
 
     category: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_flopguard.core.folding import fold
 from pytest_flopguard.core.measurement import MemoryPeak
-from pytest_flopguard.core.owners import Owner
+from pytest_flopguard.core.owners import CALLED_BY, Owner
 from pytest_flopguard.core.units import Unit, format_amount
 from pytest_flopguard.reporters.amounts import exact, percent
 from pytest_flopguard.reporters.module_costs import OUTSIDE
@@ -19,7 +19,7 @@ _TOP = 10
 class Holding:
     """Bytes of one category in ``modules`` modules together; ``path`` holds ranges where several are folded.
 
-    ``made`` is the op and the line of code of the largest part.
+    ``made`` is the op and the line of code of the largest part; where makers stand apart, also the lines that called it.
     """
 
     category: str
@@ -37,12 +37,12 @@ def holdings(owners: Iterable[Owner], *, each_maker: bool = False) -> list[Holdi
     """
     groups: dict[tuple[str, str], dict[str, list[Owner]]] = {}
     for owner in owners:
-        key = (owner.category, _made(owner) if each_maker else "")
+        key = (owner.category, _made(owner, True) if each_maker else "")
         groups.setdefault(key, {}).setdefault(owner.module, []).append(owner)
     found = []
     for (category, _), modules in groups.items():
         alike = {
-            module: (sum(each.bytes for each in held), sum(each.blocks for each in held), _made(held[0]))
+            module: (sum(each.bytes for each in held), sum(each.blocks for each in held), _made(held[0], each_maker))
             for module, held in modules.items()
         }
         for path, members, (size, blocks, made) in fold(alike):
@@ -102,8 +102,9 @@ def largest(peak: MemoryPeak) -> str:
     return f"most of it {_words(first.category)} in {first.path} ({percent(first.bytes, peak.peak_bytes)})"
 
 
-def _made(owner: Owner) -> str:
-    return "  ".join(each for each in (owner.op, owner.site) if each)
+def _made(owner: Owner, callers: bool) -> str:
+    site = owner.site if callers else owner.site.partition(CALLED_BY)[0]
+    return "  ".join(each for each in (owner.op, site) if each)
 
 
 def _words(category: str) -> str:

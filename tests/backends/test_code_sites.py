@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import pytest_flopguard.session
-from pytest_flopguard.backends.code_sites import CodeSites
+from pytest_flopguard.backends.code_sites import MOST_LINES, CodeSites
+from pytest_flopguard.core.owners import CALLED_BY
 
 ROOT = Path(__file__).parent.parent
 
@@ -16,7 +17,22 @@ ROOT = Path(__file__).parent.parent
 def test_a_line_is_named_as_seen_from_the_root() -> None:
     line = sys._getframe().f_lineno + 1
     site = CodeSites(ROOT).here()
+    # What called this test is pytest, and no part of the program.
     assert site == f"backends/test_code_sites.py:{line} in test_a_line_is_named_as_seen_from_the_root"
+
+
+def test_the_lines_that_called_it_follow_up_to_a_limit() -> None:
+    named = CodeSites(ROOT)
+
+    def descend(levels: int) -> str:
+        return descend(levels - 1) if levels else named.here()
+
+    def names(site: str) -> list[str]:
+        return [each.rpartition(" in ")[2] for each in site.split(CALLED_BY)]
+
+    here = "test_the_lines_that_called_it_follow_up_to_a_limit"
+    assert names(descend(1)) == ["descend", "descend", here]
+    assert names(descend(50)) == ["descend"] * MOST_LINES
 
 
 def test_the_innermost_line_that_is_no_librarys() -> None:
@@ -32,10 +48,10 @@ def test_the_innermost_line_that_is_no_librarys() -> None:
 
     # The standard library calls us: what it was called from is passed over, our own frame is not.
     json.loads("[1.5]", parse_float=note)
-    assert [each.partition(" in ")[2] for each in sites] == ["note"]
+    assert [each.partition(CALLED_BY)[0].partition(" in ")[2] for each in sites] == ["note"]
     sites.clear()
     json.loads("[1.5]", parse_float=lambda value: sites.append(named.here()))
-    assert [each.partition(" in ")[2] for each in sites] == ["<lambda>"]
+    assert [each.partition(CALLED_BY)[0].partition(" in ")[2] for each in sites] == ["<lambda>"]
 
 
 @pytest.mark.parametrize(
@@ -54,4 +70,16 @@ def test_the_innermost_line_that_is_no_librarys() -> None:
     ],
 )
 def test_which_files_are_the_users(file: str, told: str) -> None:
-    assert CodeSites(ROOT).tell(file, 3, "forward") == told
+    assert CodeSites(ROOT).tell([(file, 3, "forward")]) == told
+
+
+def test_a_stack_of_somebody_else_is_told_in_the_same_words() -> None:
+    model, test, runner = (
+        (str(ROOT / "gpt.py"), 3, "forward"),
+        (str(ROOT / "test_gpt.py"), 9, "test_a"),
+        pytest.__file__,
+    )
+    inside = str(Path(runner).parent.parent / "_pytest" / "python.py")
+    frames = [(torch.nn.__file__, 1, "call"), model, test, (inside, 166, "pytest_pyfunc_call"), model]
+    assert CodeSites(ROOT).tell(frames) == "gpt.py:3 in forward < test_gpt.py:9 in test_a"
+    assert CodeSites(ROOT).tell([model] * 50).count(" in forward") == MOST_LINES

@@ -84,5 +84,6 @@ def test_the_line_comes_from_the_op_or_else_from_the_allocators_stack() -> None:
     (with_site,) = owners_of(peak(block(1, 64, 512, *stack)), 512, [Shown(1, 64, known)], [], SITES)
     (without,) = owners_of(peak(block(1, 64, 512, *stack)), 512, [Shown(1, 64, KEPT)], [], SITES)
     (nobody,) = owners_of(peak(block(1, 64, 512, *stack)), 512, [], [], SITES)
-    assert (with_site.site, without.site) == ("net.py:9 in forward", "net.py:41 in forward")
-    assert (nobody.category, nobody.site) == ("other", "net.py:41 in forward")
+    told = "net.py:41 in forward < test_net.py:7 in test"
+    assert (with_site.site, without.site) == ("net.py:9 in forward", told)
+    assert (nobody.category, nobody.site) == ("other", told)

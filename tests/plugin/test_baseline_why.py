@@ -93,6 +93,43 @@ def test_one_line_ten_places_or_everything(run: Run, changed: Changed) -> None:
     assert "more places" not in full.stdout.str()
 
 
+GROWING = """
+class Wide(nn.Module):
+    def forward(self, x):
+        return torch.cat([x] * TIMES)  # the line that takes it
+
+def test_memory():
+    forward()
+    Wide()(torch.ones(1000))
+"""
+
+
+def test_memory_over_its_baseline_names_the_module_and_the_line(project: Project, run_both: Run) -> None:
+    pytester = project(GROWING.replace("TIMES", "2"))
+    run_both("--flop-update=new").assert_outcomes(passed=1)
+    project(GROWING.replace("TIMES", "3"))
+    lines = pytester.path.joinpath("test_model.py").read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if text.endswith("# the line that takes it"))
+    test = 2 + next(number for number, text in enumerate(lines, 1) if text.startswith("def test_memory"))
+    caught = run_both("--flop-budget")
+    caught.assert_outcomes(failed=1)
+    # 1,000 floats three times instead of twice: 4,000 bytes more.
+    caught.stdout.fnmatch_lines(
+        [
+            "peak memory on cpu: * over the baseline of *",
+            "  by module",
+            "*+3.91 KiB*activations  Wide, before 7.81 KiB",
+            f"*activations  Wide  aten.cat  test_model.py:{line} in forward",
+        ]
+    )
+    # The whole stack, down to the test.
+    told = (
+        f"*activations  Wide  1 block  aten.cat  test_model.py:{line} in forward < test_model.py:{test} in test_memory"
+    )
+    run_both("--flop-budget", "-vv").stdout.fnmatch_lines([told])
+    run_both("--flop-budget", "-q").stdout.fnmatch_lines(["*; activations on cpu: +3.91 KiB, +3.91 KiB of it in Wide"])
+
+
 def test_a_formula_stands_beside_the_count(project: Project, run: Run) -> None:
     project(
         """
