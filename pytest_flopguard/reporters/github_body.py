@@ -72,14 +72,16 @@ def headline(legs: Sequence[Leg]) -> str:
         counts["new"] += found == "new" or (not found and entry.word == "new")
         counts["accepted"] += bool(entry.accepted)
     gone = sum(len(leg.gone) for leg in legs)
-    told = [f"{count} {word}" for word, count in {**counts, "gone": gone}.items() if count]
+    lost = sum(leg.lost for leg in legs)
+    told = [f"{count} {word}" for word, count in {"without a report": lost, **counts, "gone": gone}.items() if count]
     measured = sum(len(leg.entries) for leg in legs)
     return f"flopguard: {', '.join(told)} of {measured} measured" if told else f"flopguard: {measured} measured"
 
 
 def _parts(leg: Leg, *, named: bool) -> Iterator[_Part]:
     moved = [each for each in leg.entries if each.moved]
-    opening = [f"#### {code(leg.name)}: {headline([leg]).removeprefix('flopguard: ')}", ""] if named else []
+    found = "no report" if leg.lost else headline([leg]).removeprefix("flopguard: ")
+    opening = [f"#### {code(leg.name)}: {found}", ""] if named else []
     opening += [*_totals(leg), *_notes(leg)]
     yield _Part(head=tuple(opening), items=(), tail=())
     rows = {id(each): cache(partial(row, each)) for each in leg.entries}

@@ -79,7 +79,7 @@ class Leg:
 
     ``has_base`` where that is another revision, and not the baselines beside the tests. ``gone`` are compared tests
     that did not run. ``trusted`` is false for a run of somebody else's code: of that only numbers, names of tests and
-    words of ours are shown.
+    words of ours are shown. ``lost`` is one that was waited for and left no report.
     """
 
     name: str
@@ -90,11 +90,12 @@ class Leg:
     has_base: bool = False
     notes: tuple[str, ...] = ()
     trusted: bool = True
+    lost: bool = False
 
     @property
     def moved(self) -> bool:
         """Whether there is anything to tell that is not as before."""
-        return bool(self.gone) or any(each.moved for each in self.entries)
+        return self.lost or bool(self.gone) or any(each.moved for each in self.entries)
 
     @property
     def tests(self) -> int:

@@ -222,6 +222,29 @@ def test_legs_are_merged_into_one_comment(step: Step, job: Any, saved: Saved) ->
     assert (job.outputs["tests"], job.outputs["broken"], job.outputs["outcome"]) == ("3", "1", "failed")
 
 
+def test_a_leg_that_left_no_report_is_not_passed_over(step: Step, job: Any, saved: Saved) -> None:
+    saved("all/flops-cpu/report.json", {"test_b": 10})
+    expected = ("--expect", "flops-cpu", "--expect", "flops-gpu")
+    code, log = step("merge", job.folder / "all", *expected)
+    assert code == 1
+    assert annotations(log) == ["::error title=flopguard::flops-gpu left no report: the log of its job says why"]
+    (body,) = job.bodies
+    assert body.startswith("<!-- flopguard:merged -->\n### flopguard: 1 without a report of 1 measured (`merged`)\n")
+    assert "#### `flops-gpu`: no report\n\n- flops-gpu left no report: the log of its job says why\n" in body
+    assert (job.outputs["tests"], job.outputs["broken"], job.outputs["outcome"]) == ("1", "0", "error")
+    saved("all/flops-gpu/report.json", {"test_b": 10})
+    assert step("merge", job.folder / "all", *expected)[0] == 0
+    assert job.bodies[0].startswith("<!-- flopguard:merged -->\n### flopguard: 2 measured (`merged`)\n")
+
+
+def test_no_leg_at_all_is_told_where_one_is_expected(step: Step, job: Any) -> None:
+    code, log = step("merge", "gone", "--expect", "flops-cpu")
+    assert code == 1
+    assert "flops-cpu left no report" in log[0]
+    assert "#### " not in job.bodies[0]
+    assert "### flopguard: 1 without a report of 0 measured" in job.bodies[0]
+
+
 def test_all_that_cannot_be_merged_is_told_at_once(step: Step, job: Any) -> None:
     (job.folder / "all").mkdir()
     for name in ("a", "b"):

@@ -38,6 +38,14 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     step.add_argument("--fail-on", choices=FAIL_ON, default="budget", help="what fails the job")
     step = _add(there, "merge", steps.merge, "publish the reports of several jobs as one")
     step.add_argument("reports", nargs="+", type=Path, metavar="DIR_OR_FILE", help="reports, or folders that hold them")
+    step.add_argument(
+        "--expect",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a report that must be there, by its artifact's name; without it the step fails and says so. May be given "
+        "several times",
+    )
     _publishing(step, "merged")
     step = _add(
         there, "fork-comment", steps.fork_comment, "comment on the pull request that a workflow_run event is of"

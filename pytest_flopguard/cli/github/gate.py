@@ -23,13 +23,14 @@ class Gate:
 
 
 def gate(legs: Sequence[Leg], fail_on: FailOn, *, pytest_code: int | None = None) -> Gate:
-    """Judge runs; without pytest's exit code a test that failed in them counts for it.
+    """Judge runs; without pytest's exit code a test that failed in them counts for it, and so does a lost run.
 
     ``"error"`` is a run that failed, and on no limit.
     """
     broke = any(each.broken for leg in legs for each in leg.entries)
     if pytest_code is None:
-        pytest_code = int(any(fails(each.record, each.standing) for leg in legs for each in leg.entries))
+        failed = any(fails(each.record, each.standing) for leg in legs for each in leg.entries)
+        pytest_code = int(failed or any(leg.lost for leg in legs))
     if pytest_code:
         return Gate(code=pytest_code, outcome="failed" if broke else "error")
     reasons = tuple(_reasons(legs, fail_on))

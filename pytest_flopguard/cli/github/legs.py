@@ -59,6 +59,12 @@ def leg_of(name: str, run: RunReport, base: Base | None = None, *, trusted: bool
     )
 
 
+def lost_leg(name: str) -> Leg:
+    """Return what stands for a run that was waited for and left no report."""
+    note = f"{name} left no report: the log of its job says why"
+    return Leg(name=name, run=RunReport(tool={}, environment={}), entries=(), notes=(note,), lost=True)
+
+
 def _accepted(record: Record, before: dict[str, int]) -> str:
     """Return the reason with which the baseline beside a test was moved away from the base's, and holds now."""
     baseline = record.baseline

@@ -10,8 +10,11 @@ from pytest_flopguard.core.record import RunReport
 from pytest_flopguard.reporters import json_file
 
 
-def load_all(given: Sequence[Path]) -> dict[str, RunReport]:
-    """Read files, and all files in folders, each a report; UsageError with every one that is none."""
+def load_all(given: Sequence[Path], *, none: bool = False) -> dict[str, RunReport]:
+    """Read files, and all files in folders, each a report; UsageError with every one that is none.
+
+    There must be one, but where ``none`` is allowed.
+    """
     problems: list[Problem] = []
     found: dict[str, RunReport] = {}
     for name, path in _files(given):
@@ -25,7 +28,7 @@ def load_all(given: Sequence[Path]) -> dict[str, RunReport]:
             number += 1
             unique = f"{name} #{number}"
         found[unique] = run
-    if not found and not problems:
+    if not found and not problems and not none:
         shown = " ".join(map(str, given))
         expected = "files, or folders with files, that end with .json"
         problems.append(problem("bad-value", "command line", name="reports", value=shown, expected=expected, hint=""))

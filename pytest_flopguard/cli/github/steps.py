@@ -16,7 +16,7 @@ from pytest_flopguard.cli.github.fork_run import NoPullRequestError, fork_run, p
 from pytest_flopguard.cli.github.gate import Gate, gate
 from pytest_flopguard.cli.github.inputs import read_inputs
 from pytest_flopguard.cli.github.job import Job, read_job
-from pytest_flopguard.cli.github.legs import Base, leg_of
+from pytest_flopguard.cli.github.legs import Base, leg_of, lost_leg
 from pytest_flopguard.cli.github.outputs import say, tell, write_outputs
 from pytest_flopguard.cli.github.pytest_run import run_pytest
 from pytest_flopguard.cli.github.saved_reports import load_all
@@ -77,9 +77,15 @@ def publish(options: Namespace) -> int:
 
 
 def merge(options: Namespace) -> int:
-    """Publish the reports of several jobs as one; exits with 1 where a test in them failed."""
+    """Publish the reports of several jobs as one; exits with 1 where a test in them failed, or one is missing."""
     job = read_job(os.environ)
-    legs = [leg_of(name, run) for name, run in load_all(options.reports).items()]
+    # A folder that no artifact came to is not there; whoever expects some is told which.
+    there = [each for each in options.reports if each.exists() or not options.expect]
+    found = load_all(there, none=bool(options.expect))
+    lost = [lost_leg(name) for name in dict.fromkeys(options.expect) if name not in found]
+    for each in lost:
+        tell("error", each.notes[0])
+    legs = [*lost, *(leg_of(name, run) for name, run in found.items())]
     if options.summary == "true":
         publication.summarize(job, legs)
     publication.comment(job, legs, options.id, options.comment)
