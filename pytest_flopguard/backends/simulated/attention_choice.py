@@ -82,12 +82,8 @@ def can_use(backend: SDPBackend, call: AttentionCall, gpu: Gpu) -> bool:
 def _order(call: AttentionCall, gpu: Gpu) -> Sequence[int]:
     order: list[int] = torch._C._get_sdp_priority_order()
     able = gpu.cudnn_of(call.release) > 91_500 and gpu.capability[0] in (9, 10)
-    prefers_cudnn = able and not _set("TORCH_CUDNN_SDPA_DEPRIORITIZED")
+    prefers_cudnn = able and os.environ.get("TORCH_CUDNN_SDPA_DEPRIORITIZED") != "1"
     return _CUDNN_FIRST if order == _DEFAULT_ORDER and prefers_cudnn else order
-
-
-def _set(name: str) -> bool:
-    return os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE", "Y")
 
 
 def _cudnn(call: AttentionCall, gpu: Gpu) -> bool:

@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pytest_flopguard.backends.constant_tensors import tensors
 from pytest_flopguard.backends.simulated import generators, known_values, masked_writes, value_reads
 from pytest_flopguard.backends.simulated.allocator import OutOfMemory
-from pytest_flopguard.backends.simulated.cublas_workspaces import BLAS, cublas_workspace_bytes
+from pytest_flopguard.backends.simulated.cublas_workspaces import BLAS, CublasWorkspaces
 from pytest_flopguard.backends.simulated.cuda_kernels import not_simulated
 from pytest_flopguard.backends.simulated.engine_accumulation import IN_PLACE, engine_owns
 from pytest_flopguard.backends.simulated.gpus import Gpu
@@ -107,8 +107,8 @@ class Lifetimes(TorchDispatchMode):
         self._references = references
         self._ops: dict[Any, _Op] = {}
         self._storages: dict[int, _Storage] = {}
-        self._workspaces: set[tuple[bool, int]] = set()
-        self._workspace_bytes = cublas_workspace_bytes(gpu, os.environ)
+        self._workspaces: set[tuple[str, bool, int]] = set()
+        self._cublas = CublasWorkspaces(gpu, os.environ)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         __tracebackhide__ = True
@@ -198,6 +198,7 @@ class Lifetimes(TorchDispatchMode):
 
     def _by_position(self, args: Any) -> Any:
         """Replace boolean masks among indices by positions, as CUDA's kernels do before anything else."""
+        __tracebackhide__ = True
         indices: list[Any] = []
         with self:
             for each in args[1]:
@@ -294,12 +295,15 @@ class Lifetimes(TorchDispatchMode):
         if any(found):
             role = self.roles.made(func, True).as_category("workspaces", None)
             inside = [self._hold(size, role) for size in found if size]
-        if op.blas and self._workspace_bytes:
-            # One handle for each thread and stream: on a GPU backward runs in a thread of its own.
-            handle = (_running_backward() != -1, self.stream)
-            if handle not in self._workspaces:
-                self._workspaces.add(handle)
-                self._hold(self._workspace_bytes, _CUBLAS)
+        if op.blas:
+            for library, size in self._cublas.of(op.name, args, kwargs, out):
+                # One handle for each thread and stream: on a GPU backward runs in a thread of its own.
+                handle = (library, _running_backward() != -1, self.stream)
+                if size and not self._cublas.kept:
+                    inside.append(self._hold(size, _CUBLAS))
+                elif size and handle not in self._workspaces:
+                    self._workspaces.add(handle)
+                    self._hold(size, _CUBLAS)
         for held in reversed(inside):
             self._holdings.give_back(held)
 
