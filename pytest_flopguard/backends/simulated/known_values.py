@@ -13,13 +13,18 @@ from torch._subclasses.fake_tensor import FakeTensor
 from pytest_flopguard.backends.constant_tensors import reading_values, tensors
 
 # Masks, position ids and labels fit; activations do not, nor does anything whose values nobody decides by.
-_MOST_INTEGERS = 2**18
+_MOST_BYTES = 2**22
 _MOST_FLOATS = 16
 _VALUE = "_flopguard_value"
 # What an op writes over need not be known before.
 _OVERWRITES = {"fill_", "zero_", "copy_", "random_", "uniform_", "normal_"}
 # What these return is whatever was in memory.
 _UNWRITTEN = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted", "resize_"}
+# What these take of their first operand is its shape and its type.
+_BY_SHAPE = {
+    *("ones_like", "zeros_like", "full_like", "rand_like", "randn_like", "randint_like"),
+    *("new_zeros", "new_ones", "new_full"),
+}
 
 
 class Unknown(Exception):
@@ -29,10 +34,11 @@ class Unknown(Exception):
 class KnownOp:
     """What an op's schema tells of values: where it writes, whether its results have any."""
 
-    __slots__ = ("overwrites", "unwritten", "writes")
+    __slots__ = ("by_shape", "overwrites", "unwritten", "writes")
 
     def __init__(self, func: OpOverload) -> None:
         space, _, name = func._schema.name.partition("::")
+        self.by_shape = name in _BY_SHAPE
         self.overwrites = name in _OVERWRITES
         self.unwritten = name in _UNWRITTEN or space not in ("aten", "prims")
         self.writes = tuple(
@@ -90,11 +96,19 @@ def follow(op: KnownOp, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         return
     elif isinstance(out, FakeTensor):  # by far the most frequent, and most often too large
         if _is_small(out):
+            if op.by_shape:
+                args, kwargs = _shaped(args, kwargs, out)
             _keep((out,), func, args, kwargs)
     else:
         results = tuple(tensors((out,)))
         if results and all(_is_small(each) for each in results):
             _keep(results, func, args, kwargs)
+
+
+def _shaped(args: Any, kwargs: Any, out: FakeTensor) -> tuple[Any, Any]:
+    with reading_values():
+        like = torch.empty_strided(out.shape, out.stride(), dtype=args[0].dtype)
+    return (like, *args[1:]), {**kwargs, "device": out.device}
 
 
 def _keep(results: tuple[torch.Tensor, ...], func: Any, args: Any, kwargs: Any) -> None:
@@ -128,14 +142,14 @@ def _follow_write(op: KnownOp, func: Any, args: Any, kwargs: Any) -> None:
 
 
 def _is_small(tensor: torch.Tensor) -> bool:
-    counts = tensor.dtype.is_floating_point or tensor.dtype.is_complex
-    return tensor.numel() <= (_MOST_FLOATS if counts else _MOST_INTEGERS)
+    measures = tensor.dtype.is_floating_point or tensor.dtype.is_complex
+    return tensor.numel() <= _MOST_FLOATS if measures else tensor.numel() * tensor.element_size() <= _MOST_BYTES
 
 
 def _real(given: Any) -> Any:
     if isinstance(given, torch.Tensor):
         known = value(given)
-        if known is None or known.numel() > _MOST_INTEGERS:
+        if known is None or known.nbytes > _MOST_BYTES:
             raise Unknown
         return known
     if isinstance(given, (list, tuple)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -76,10 +76,37 @@ def test_an_alias_sees_what_was_written() -> None:
 
 
 def test_large_tensors_have_none() -> None:
-    # 2**18 elements are kept, one more is not.
-    assert torch.zeros(2**18, dtype=torch.bool, device="cuda").any().item() is False
-    with pytest.raises(ValueRead):
-        torch.zeros(2**18 + 1, dtype=torch.bool, device="cuda").any().item()
+    # 2**22 bytes are kept, one element more is not.
+    for dtype, most in ((torch.bool, 2**22), (torch.long, 2**19)):
+        assert not torch.zeros(most, dtype=dtype, device="cuda").any().item()
+        with pytest.raises(ValueRead):
+            torch.zeros(most + 1, dtype=dtype, device="cuda").any().item()
+
+
+@pytest.mark.parametrize(
+    ("made", "values"),
+    [
+        (lambda x: torch.ones_like(x, dtype=torch.long), [[1] * 64] * 2),
+        (lambda x: torch.zeros_like(x, dtype=torch.bool), [[False] * 64] * 2),
+        (lambda x: torch.full_like(x, 3, dtype=torch.int32), [[3] * 64] * 2),
+        (lambda x: x.new_zeros(2, dtype=torch.long), [0, 0]),
+        (lambda x: x.new_ones(2), [1.0, 1.0]),
+        (lambda x: x.new_full((2,), 5, dtype=torch.long), [5, 5]),
+    ],
+)
+def test_what_takes_a_shape_alone_needs_no_values(made: Callable[[torch.Tensor], torch.Tensor], values: object) -> None:
+    assert made(torch.randn(2, 64, device="cuda")).tolist() == values
+
+
+def test_random_numbers_of_a_shape_are_drawn() -> None:
+    shape = torch.randn(2, 64, device="cuda")
+    torch.manual_seed(5)
+    on_cpu = torch.rand(4, device="cpu").tolist()
+    torch.manual_seed(5)
+    drawn = torch.randint_like(shape, 9, dtype=torch.long).flatten().tolist()
+    assert 0 <= min(drawn) <= max(drawn) < 9
+    # The CPU's own numbers are where they were.
+    assert torch.rand(4, device="cpu").tolist() == on_cpu
 
 
 def test_a_library_s_check_of_unknown_values_is_an_assumption_that_is_told(on_a_machine: Machine) -> None:
