@@ -282,7 +282,8 @@ class Guard:
         from pytest_flopguard.reporters.baseline_diff import diff_lines
 
         kept = {nodeid: not_written(tuple(each)) for nodeid, each in self._records.items()}
-        return list(diff_lines(self._changes, {nodeid: reason for nodeid, reason in kept.items() if reason}))
+        reasons = {nodeid: reason for nodeid, reason in kept.items() if reason}
+        return list(diff_lines(self._changes, reasons, measured=bool(self._records)))
 
     def report(self) -> RunReport:
         """Return everything that was collected."""
@@ -324,6 +325,8 @@ class Guard:
         """Yield entries for tests that are gone, as far as this run can know; an update takes them away instead."""
         option = self._config.getoption
         if option("keyword", "") or option("markexpr", "") or option("deselect", None):
+            return
+        if not all((self._config.invocation_params.dir / each).is_dir() for each in self._config.args):
             return
         covered = self._covered()
         for module, test, told in self.baselines.stale(list(self._plans), whole=covered == "everything"):

@@ -53,9 +53,11 @@ def _choice(option: Option, value: object) -> str:
 
 
 def _choices(option: Option, value: object) -> tuple[str, ...]:
-    if isinstance(value, (list, tuple)):
-        return tuple(dict.fromkeys(_choice(option, each) for each in value))
-    raise BadValueError
+    if not isinstance(value, (list, tuple)):
+        raise BadValueError
+    # As people type it: --flop-update=new,trim.
+    parts = [part for each in value for part in (each.split(",") if isinstance(each, str) else [each])]
+    return tuple(dict.fromkeys(_choice(option, each) for each in parts))
 
 
 def _device(option: Option, value: object) -> str:

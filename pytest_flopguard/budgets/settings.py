@@ -29,8 +29,8 @@ class Settings:
 
     ``tolerance`` holds the tolerances as written, by quantity. ``budgets`` are in the order of the file, with the
     default budget last: what ``resolve`` takes. Report paths of pyproject.toml start at ``rootdir``, those of the
-    command line where it was typed. ``pyproject`` is the file that was read, None where there is none. ``origins``
-    has the options that were set.
+    command line where it was typed. ``pyproject`` is the file that was read, None where there is none, and ``written``
+    whether it has settings of ours. ``origins`` has the options that were set.
     """
 
     enabled: bool
@@ -53,12 +53,8 @@ class Settings:
     budgets: tuple[Budget, ...]
     rootdir: Path
     pyproject: Path | None
+    written: bool
     origins: Mapping[str, Origin]
-
-    @property
-    def written(self) -> bool:
-        """Whether pyproject.toml has settings of ours."""
-        return any(each.path == PYPROJECT for each in self.origins.values())
 
     def origin(self, name: str) -> Origin:
         """Return where an option was set: a line of pyproject.toml, ``command line``, or ``default``."""
@@ -94,7 +90,8 @@ def load_settings(rootdir: Path, command_line: Mapping[str, object]) -> Settings
     if "report" not in given:
         values["report"] = [rootdir / each for each in values["report"]]
     values["report"] = tuple(map(Path, values["report"]))
-    return Settings(rootdir=rootdir, pyproject=file if file.is_file() else None, origins=origins, **values)
+    read = file if file.is_file() else None
+    return Settings(rootdir=rootdir, pyproject=read, written=bool(written), origins=origins, **values)
 
 
 def place_of(problem: Problem) -> tuple[str, int]:

@@ -12,10 +12,10 @@ from pytest_flopguard.reporters.amounts import exact, percent, quantity_name
 _QUANTITIES: Mapping[str, Quantity] = {name: name for name in UNITS}
 
 
-def diff_lines(changes: Sequence[Change], not_written: Mapping[str, str]) -> Iterator[str]:
+def diff_lines(changes: Sequence[Change], not_written: Mapping[str, str], *, measured: bool = True) -> Iterator[str]:
     """Yield each file with its entries: what is new, what moved from where to where and why, and what is gone.
 
-    ``not_written`` are the reasons of tests that are no baseline, by node id.
+    ``not_written`` are the reasons of tests that are no baseline, by node id; ``measured`` is whether any test was.
     """
     file = ""
     for each in changes:
@@ -26,6 +26,8 @@ def diff_lines(changes: Sequence[Change], not_written: Mapping[str, str]) -> Ite
         yield from (f"           {line}" for line in _moves(each))
     if not changes:
         rest = "" if not_written else ": none is missing or differs as this update accepts"
+        if not measured:
+            rest = ": no test was measured"
         yield f"no baseline was written{rest}"
     for nodeid, reason in not_written.items():
         yield f"not written: {nodeid}: {reason}"

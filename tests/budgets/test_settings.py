@@ -33,7 +33,7 @@ DEFAULTS = {
 
 
 def test_settings_has_a_field_for_every_option() -> None:
-    about = {"rootdir", "pyproject", "origins"}
+    about = {"rootdir", "pyproject", "written", "origins"}
     # The default budget is one of the budgets.
     options = [each.attribute for each in OPTIONS if each.name != "default-budget"]
     assert [each.name for each in fields(Settings) if each.name not in about] == options

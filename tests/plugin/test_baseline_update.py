@@ -207,6 +207,9 @@ def test_gone_tests_are_told_by_a_full_run_and_taken_away_by_an_update(
     project("def test_a(): forward()\n\ndef test_c(): forward()\n")
     # Two workers tell in another way what they collected. A run that filters cannot know what is gone.
     run("--flop-budget", "-k", "test_a or test_c").assert_outcomes(passed=2)
+    # Neither is one that names a file a full run: who works on it is not stopped, and nothing is taken away.
+    run_both("--flop-update=trim", "test_model.py").assert_outcomes(passed=2)
+    assert totals(kept()) == {"test_a": 2048, "test_b": 2048}
     result = run_both("--flop-budget")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     told = "__flopguard__/test_model.toml:*: the baseline of 'test_b' is for no test; did you mean 'test_*'? *stale*"
@@ -215,6 +218,23 @@ def test_gone_tests_are_told_by_a_full_run_and_taken_away_by_an_update(
     assert totals(kept()) == {"test_a": 2048, "test_b": 2048}
     run_both("--flop-update=trim", "--flop-update=new").assert_outcomes(passed=2)
     assert totals(kept()) == {"test_a": 2048, "test_c": 2048}
+
+
+def test_a_folder_that_is_named_is_collected_whole(project: Project, run: Run) -> None:
+    pytester = project(TESTS)
+    run("--flop-update=new").assert_outcomes(passed=2)
+    project("def test_a(): forward()\n")
+    assert run("--flop-budget", ".").ret == pytest.ExitCode.USAGE_ERROR
+    assert run("--flop-budget", str(pytester.path)).ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_updates_may_be_named_in_one_list(project: Project, run: Run, kept: Kept) -> None:
+    project(TESTS)
+    run("--flop-update=new,trim").assert_outcomes(passed=2)
+    assert totals(kept()) == {"test_a": 2048, "test_b": 2048}
+    wrong = run("--flop-update=new,trm")
+    assert wrong.ret == pytest.ExitCode.USAGE_ERROR
+    wrong.stderr.fnmatch_lines(["*--flop-update*expected a list of*did you mean 'trim'?*"])
 
 
 def test_a_file_whose_module_is_gone_is_told(project: Project, run: Run) -> None:
@@ -313,6 +333,7 @@ def test_a_file_cut_short_stops_the_run_and_loses_nothing(project: Project, run:
         result = run(*flags)
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         assert "[bad-baseline]" in result.stdout.str() + result.stderr.str()
+        assert "none is missing" not in result.stdout.str()
         assert path.read_text() == short
 
 

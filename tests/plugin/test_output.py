@@ -62,6 +62,12 @@ def test_the_header_says_where_no_settings_were_found(
     assert header.partition(" attention dense")[2] == told.format(file)
 
 
+def test_settings_that_the_command_line_repeats_are_settings(project: Project) -> None:
+    result = project(TESTS, "[tool.flopguard]\nenabled = true\n").runpytest_inprocess("--flop-budget")
+    header = next(line for line in result.stdout.lines if line.startswith("flopguard "))
+    assert header.endswith(" attention dense")
+
+
 def test_explain_says_what_holds_and_runs_nothing(project: Project) -> None:
     pytester = project(
         "@pytest.mark.flop_budget(flops=1)\ndef test_a(): raise AssertionError('must not run')",
