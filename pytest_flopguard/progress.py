@@ -17,8 +17,6 @@ Write = Callable[[str], object]
 _PATIENCE, _PAUSE = 1.0, 0.25
 # Characters in which something can be said.
 _LEAST_ROOM = 12
-# Op calls between two looks at the clock.
-_STRIDE = 64
 # Save the cursor, write to the end of the line, and go back: what pytest prints next is written over it.
 _SAVE, _CLEAR, _BACK = "\x1b7", "\x1b[K", "\x1b8"
 
@@ -55,13 +53,12 @@ class Progress:
     def tick(self) -> None:
         """Count an op call, and tell of them now and then."""
         self._calls += 1
-        if self._calls % _STRIDE:
-            return
         now = self._clock()
         if now - self._begun < _PATIENCE or now - self._shown < _PAUSE:
             return
         self._shown = now
-        text = f" {now - self._begun:.0f} s, {self._calls:,} op calls of {self._name}"
+        plural = "s" if self._calls > 1 else ""
+        text = f" {now - self._begun:.0f} s, {self._calls:,} op call{plural} of {self._name}"
         room = self._room()
         if room >= _LEAST_ROOM:
             self._write(f"{_SAVE}{text if len(text) <= room else text[: room - 1] + '…'}{_CLEAR}{_BACK}")
