@@ -21,7 +21,7 @@ _TORCH_READS = {
     "distributions/": "parameters of distributions are valid",
 }
 # Libraries that look for overflows and the like; they are told that there are none, and the report tells that.
-_LIBRARIES = ("transformers", "diffusers", "timm")
+LIBRARIES = ("transformers", "diffusers", "timm")
 
 
 class ValueRead(FlopguardError):
@@ -46,7 +46,7 @@ def assumed(dtype: torch.dtype) -> tuple[object, str] | None:
             break
         frame = frame.f_back
     if frame is not None and dtype is torch.bool:
-        for library in _LIBRARIES:
+        for library in LIBRARIES:
             if f"/{library}/" in frame.f_code.co_filename:
                 place = frame.f_code.co_filename.rpartition(f"/{library}/")[2]
                 return False, f"the check of unknown values at {library}/{place}:{frame.f_lineno} answers no"

@@ -14,7 +14,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from pytest_flopguard.backends.constant_tensors import reading_values
-from pytest_flopguard.backends.simulated import cuda_abi, known_values
+from pytest_flopguard.backends.simulated import cuda_abi, known_values, printed
 from pytest_flopguard.backends.simulated.repeated_calls import NEW, RepeatedCalls, known
 from pytest_flopguard.backends.simulated.routing import routed
 from pytest_flopguard.backends.simulated.torch_cuda import Device, replacements
@@ -73,6 +73,8 @@ def _torch_itself() -> Iterator[tuple[Any, str, Any]]:
     yield torch.utils, "swap_tensors", _swap
     yield torch.Tensor, "numpy", _numpy
     yield FakeTensor, "__deepcopy__", _copied
+    yield FakeTensor, "__repr__", printed.text
+    yield FakeTensor, "__format__", printed.formatted
 
 
 def _libraries() -> Iterator[tuple[Any, str, Any]]:

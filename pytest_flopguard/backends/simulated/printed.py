@@ -1,0 +1,54 @@
+"""What a program gets that prints a simulated tensor: the values, where they are known, and an error where not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+
+from pytest_flopguard.backends.constant_tensors import reading_values
+from pytest_flopguard.backends.simulated import known_values
+from pytest_flopguard.backends.simulated.value_reads import LIBRARIES, refuse
+
+_TORCH = Path(torch.__file__).parent.as_posix() + "/"
+_PASSED_OVER = (Path(__file__).as_posix(), _TORCH + "_tensor.py", _TORCH + "_tensor_str.py")
+_shape_only: Callable[..., str] = FakeTensor.__repr__
+
+
+def text(tensor: FakeTensor, *, tensor_contents: str | None = None) -> str:
+    """Return what ``repr`` says. Raises ValueRead where values are asked for that nobody knows.
+
+    On a GPU printing takes memory too, so it is no harmless question. Torch and other libraries, which put tensors
+    into the texts of errors, get shapes.
+    """
+    known = known_values.value(tensor)
+    if known is not None:
+        with reading_values():
+            shown = repr(known)
+        return shown if tensor.device.type == "cpu" else f"{shown[:-1]}, device='{tensor.device}')"
+    if tensor_contents is None and not _asked_by_a_library():
+        raise refuse("the values, to print them,")
+    return _shape_only(tensor, tensor_contents=tensor_contents)
+
+
+def formatted(tensor: FakeTensor, how: str) -> str:
+    """Return what ``format`` says: of a single value as of the number that it is. Raises as ``text``."""
+    if tensor.dim() == 0:
+        known = known_values.value(tensor)
+        if known is None:
+            raise refuse("a value, to print it,")
+        with reading_values():
+            return format(known.item(), how)
+    return object.__format__(tensor, how)
+
+
+def _asked_by_a_library() -> bool:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PASSED_OVER):
+        frame = frame.f_back
+    file = "" if frame is None else frame.f_code.co_filename
+    return file.startswith(_TORCH) or any(f"/{each}/" in file for each in LIBRARIES)
