@@ -31,7 +31,8 @@ def timeline(peak: MemoryPeak, accepted: int | None = None) -> dict[str, Any] | 
     marks = [(peak.peak_bytes, "peak", _PEAK, "left")]
     if accepted is not None and accepted != peak.peak_bytes:
         marks.append((accepted, "baseline", "currentColor", "right"))
-    axis = {"format": "~s", "grid": False, "tickMinStep": 1}
+    # Short of ten thousand, 50 reads better than 0.05k.
+    axis = {"format": "," if peak.timeline[-1][0] < 10_000 else "~s", "grid": False, "tickMinStep": 1}
     x = {"field": "tick", "type": "quantitative", "title": "allocation events", "axis": axis}
     y = {
         "field": "live",

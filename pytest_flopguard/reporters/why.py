@@ -53,12 +53,19 @@ def why_lines(record: Record, *, verbosity: int) -> Iterator[str]:
 
 
 def headline(record: Record) -> str:
-    """Tell the largest cause in one line."""
+    """Tell the largest cause in one line; where only memory is over, that of memory comes first."""
     baseline = record.baseline or Baseline()
-    delta = delta_of(baseline, record.measurement)
     changed = differences(baseline.workload, record.measurement.workload)
     if changed:
         return changed[0]
+    flops, memory = _of_flops(delta_of(baseline, record.measurement)), _of_memory(baseline, record)
+    over = {each.expectation.unit for each in record.findings if each.code == "over-baseline"}
+    if memory and flops and over == {Unit.BYTE}:
+        return f"{memory}; {flops}"
+    return flops or memory or "nothing differs from the baseline"
+
+
+def _of_flops(delta: Delta) -> str:
     for word, parts in (("new", delta.added), ("gone", delta.gone)):
         if parts:
             path, flops = next(iter(parts.items()))
@@ -66,11 +73,13 @@ def headline(record: Record) -> str:
     if delta.modules:
         first = delta.modules[0]
         return f"{first.path or OUTSIDE}: {signed_amount(first.flops, Unit.FLOP)}, {cause(first)}"
-    for device, peak in by_device(record.measurement.memory).items():
-        told = memory_cause(baseline.memory[device], device, peak) if device in baseline.memory else ""
-        if told:
-            return told
-    return "nothing differs from the baseline"
+    return ""
+
+
+def _of_memory(baseline: Baseline, record: Record) -> str:
+    peaks = by_device(record.measurement.memory).items()
+    told = (memory_cause(baseline.memory[device], device, peak) for device, peak in peaks if device in baseline.memory)
+    return next((each for each in told if each), "")
 
 
 def cause(delta: ModuleDelta) -> str:

@@ -149,6 +149,9 @@ REGRESSIONS = {
             "*Gpt.layers.0-1.attn.q_proj  x2  (no longer done again in backward)",
             "What cpu held at its peak: *",
             "*+*activations, before *",
+            "  by module",
+            "*+*activations  Gpt.layers.*.mlp.0*, before 0 B",
+            "*activations  Gpt.layers.0-1.mlp.0  x2  aten.addmm  model*.py:* in forward",
         ],
     ),
 }

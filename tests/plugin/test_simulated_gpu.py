@@ -19,6 +19,13 @@ def layer(flopguard):
 """
 WEIGHT, BIAS, OUT, CUBLAS = 1_000_448, 4_096, 1_000_448, 32 * 2**20
 
+
+@pytest.fixture(autouse=True)
+def _cublas_keeps_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Up to torch 2.14 it always does; with this later releases do too, so that one number holds for all.
+    monkeypatch.setenv("TORCH_CUBLAS_WORKSPACE_CACHE", "1")
+
+
 Project = Callable[..., pytest.Pytester]
 Run = Callable[..., pytest.RunResult]
 
@@ -49,6 +56,30 @@ def test_forward(flopguard):
     # 2 x 250 x 250 x 1000 FLOPs, the same number as on any device.
     assert record["flops"]["total"] == 125_000_000
     result.stdout.fnmatch_lines(["*predicted, not measured: h100, torch *, allocator defaults"])
+
+
+def test_a_baseline_is_held_with_the_allocator_settings_that_it_was_predicted_for(
+    project: Project, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    pytester = project(LAYER + "def test_forward(flopguard): layer(flopguard)(torch.zeros(250, 250, device='cuda'))\n")
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    run("--flop-device=sim:h100", "--flop-update=new").assert_outcomes(passed=1)
+    kept = (pytester.path / "__flopguard__" / "test_model.toml").read_text()
+    assert 'allocator = "expandable_segments:True"' in kept
+    assert "baseline-environment" not in run("--flop-device=sim:h100", "--flop-budget").stdout.str()
+    monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF")
+    plain = run("--flop-device=sim:h100", "--flop-budget")
+    plain.assert_outcomes(passed=1)
+    plain.stdout.fnmatch_lines(
+        ["undecided: *", "*allocator settings expandable_segments:True*", "1 measured: 1 undecided"]
+    )
+    run("--flop-device=sim:h100", "--flop-budget", "--flop-strict").assert_outcomes(failed=1)
+    accepted = run("--flop-device=sim:h100", "--flop-update=changed", "--flop-reason=the usual settings")
+    accepted.assert_outcomes(passed=1)
+    # The usual settings are not written down.
+    assert "allocator" not in (pytester.path / "__flopguard__" / "test_model.toml").read_text()
+    run("--flop-device=sim:h100", "--flop-budget", "--flop-strict").assert_outcomes(passed=1)
 
 
 def test_fixtures_of_a_test_build_on_its_gpu_and_others_do_not(project: Project, run: Run) -> None:
@@ -82,6 +113,67 @@ def test_simulated_again(flopguard, model):
 """
     )
     run("--flop-budget").assert_outcomes(passed=3)
+
+
+def test_fixtures_of_a_test_are_torn_down_on_its_gpu_and_others_are_not(project: Project, run: Run) -> None:
+    project(
+        LAYER
+        + """
+seen = []
+
+@pytest.fixture(scope="module", autouse=True)
+def shared():
+    yield
+    seen.append(("shared", torch.cuda.is_available()))
+
+@pytest.fixture
+def model(flopguard, request):
+    request.addfinalizer(lambda: seen.append(("finalizer", torch.cuda.memory_allocated())))
+    model = layer(flopguard)
+    yield model
+    seen.append(("model", torch.cuda.memory_allocated()))
+    assert not model.cpu().weight.is_cuda
+    torch.cuda.empty_cache()
+    seen.append(("emptied", torch.cuda.memory_allocated()))
+
+@pytest.fixture
+def broken(flopguard):
+    yield
+    seen.append(("broken", torch.cuda.is_available()))
+    raise ZeroDivisionError
+
+class TestMethods:
+    def teardown_method(self):
+        seen.append(("method", torch.cuda.is_available()))
+
+    @pytest.mark.flop_budget(device="sim")
+    def test_simulated(self, model, monkeypatch):
+        # It is set back to what it was here, not to what it was for the test.
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 7)
+        model(torch.zeros(250, 250, device="cuda"))
+
+@pytest.mark.flop_budget(device="sim")
+def test_broken(broken):
+    pass
+
+def test_real(flopguard):
+    assert not flopguard.simulated and not torch.cuda.is_available() and torch.cuda.device_count() == 0
+    # The 32 MiB of cuBLAS are there as long as the GPU.
+    assert dict(seen) == {
+        "method": True,
+        "model": 1_000_448 + 4_096 + 32 * 2**20,
+        "emptied": 32 * 2**20,
+        "finalizer": 32 * 2**20,
+        "broken": True,
+    }
+
+@pytest.fixture(scope="session", autouse=True)
+def whole():
+    yield
+    assert dict(seen)["shared"] is False
+"""
+    )
+    run("--flop-budget").assert_outcomes(passed=3, errors=1)
 
 
 @pytest.mark.parametrize("written", ['device = "sim:t4"', '[tool.flopguard.default-budget]\ndevice = "sim:t4"'])

@@ -80,6 +80,17 @@ def test_one_line_names_the_module_of_the_largest_growth(build: SimpleNamespace)
     assert why.headline(replace(still, baseline=old)) == "optimizer state on sim:h100: +4 KiB"
 
 
+def test_where_only_memory_is_over_its_cause_comes_first(build: SimpleNamespace) -> None:
+    record = with_modules(build)
+    over = [each for each in record.findings if each.code == "over-baseline"]
+    assert {each.expectation.quantity for each in over} == {"flops", "peak_memory"}
+    flops = "new: layers.3, 3 kFLOP"
+    assert why.headline(record) == flops
+    of_memory = tuple(each for each in over if each.expectation.quantity == "peak_memory")
+    memory = "optimizer state on sim:h100: +4 KiB, +4 KiB of it in (outside any module)"
+    assert why.headline(replace(record, findings=of_memory)) == f"{memory}; {flops}"
+
+
 def test_the_page_has_it_as_a_table(build: SimpleNamespace) -> None:
     text = html.render(build.run_of(with_modules(build)))
     assert re.search(r"<details open>\s*<summary>Against the baseline, memory on sim:h100 by module", text)
