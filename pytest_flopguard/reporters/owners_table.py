@@ -19,7 +19,7 @@ _TOP = 10
 class Holding:
     """Bytes of one category in ``modules`` modules together; ``path`` holds ranges where several are folded.
 
-    ``made`` is the op and the line of code of the largest part; where makers stand apart, also the lines that called it.
+    ``made`` is the op and the line of code of the largest part; where makers stand apart, its callers too.
     """
 
     category: str
