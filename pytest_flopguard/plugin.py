@@ -4,7 +4,7 @@
 2. ``pytest_collection_modifyitems``: markers and pyproject budgets become expectations. Every mistake in them is
    told before any test runs.
 3. ``pytest_runtest_call``: the test's call runs inside ``session.measure``; one that is to run on a simulated GPU
-   runs there, and so do, in ``pytest_fixture_setup``, the fixtures that are its own.
+   runs there, and so do, in ``pytest_fixture_setup`` and at teardown, the fixtures that are its own.
 4. The memory backends wrap the FLOP backend; what an op call costs comes from an injected function.
 5. ``judge(measurement, expectations)`` gives findings; both become a Record on the item.
 6. The same wrapper raises the failure (the user's own goes first), so xfail, JUnit and ``-x`` just work.
@@ -246,11 +246,16 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Let the simulated GPU of a test go."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Tear a test's fixtures down on its simulated GPU, and let that go."""
     guard = item.config.stash[_GUARD]
-    if guard is not None:
+    if guard is None:
+        return (yield)
+    guard.simulation.teardown(item)
+    try:
+        return (yield)
+    finally:
         guard.simulation.forget(item)
 
 

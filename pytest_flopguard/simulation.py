@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _SIMULATED = "sim"
 _MACHINE = pytest.StashKey["Machine | Unavailable"]()
+_TEARDOWN = pytest.StashKey[ExitStack]()
 
 
 class Simulation:
@@ -69,15 +71,30 @@ class Simulation:
     def fixture(self, item: pytest.Item, plan: Resolution | None) -> Iterator[None]:
         """Set a fixture of one test up on its machine, if it has one: models may be built there."""
         machine = self.machine(item, plan)
-        if machine is None or isinstance(machine, Unavailable) or machine.is_running:
+        if machine is None or isinstance(machine, Unavailable):
             yield
-        else:
-            with machine.running():
-                yield
+            return
+        if _TEARDOWN not in item.stash:
+            # Before any fixture of the test has a finalizer: it is the last to run.
+            item.stash[_TEARDOWN] = ExitStack()
+            item.addfinalizer(item.stash[_TEARDOWN].close)
+        with nullcontext() if machine.is_running else machine.running():
+            yield
+
+    @staticmethod
+    def teardown(item: pytest.Item) -> None:
+        """Tear a test's own fixtures down where they were set up; those that tests share come later, and outside."""
+        entered, machine = item.stash.get(_TEARDOWN, None), item.stash.get(_MACHINE, None)
+        if entered is not None and machine is not None and not isinstance(machine, Unavailable):
+            # After all others have theirs: it is the first to run.
+            item.addfinalizer(partial(entered.enter_context, machine.running()))
 
     @staticmethod
     def forget(item: pytest.Item) -> None:
         """Let a test's machine go."""
+        if _TEARDOWN in item.stash:
+            item.stash[_TEARDOWN].close()
+            del item.stash[_TEARDOWN]
         if _MACHINE in item.stash:
             del item.stash[_MACHINE]
 
