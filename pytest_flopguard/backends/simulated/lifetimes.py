@@ -70,7 +70,7 @@ class _Op:
         self.resizes = plain in _RESIZES
         self.indexed = plain in _INDEXED
         self.by_value = plain in _BY_VALUE or (plain == "repeat_interleave" and "Tensor" in str(func))
-        self.blas = func._schema.name in BLAS
+        self.blas = func._schema.name if func._schema.name in BLAS else None
         self.decomposes = func.namespace == "aten" and func._can_decompose()
         self.values = known_values.KnownOp(func)
 
@@ -296,7 +296,7 @@ class Lifetimes(TorchDispatchMode):
             role = self.roles.made(func, True).as_category("workspaces", None)
             inside = [self._hold(size, role) for size in found if size]
         if op.blas:
-            for library, size in self._cublas.of(op.name, args, kwargs, out):
+            for library, size in self._cublas.of(op.blas, args, kwargs, out):
                 # One handle for each thread and stream: on a GPU backward runs in a thread of its own.
                 handle = (library, _running_backward() != -1, self.stream)
                 if size and not self._cublas.kept:

@@ -1,10 +1,13 @@
-"""What the tests of the simulated device share, made known by name: the plain allocator, and fake tensors on a GPU."""
+"""What the tests of the simulated device share: the plain allocator, fake tensors on a GPU, and where cuBLAS works."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 for _name in ("plain_allocator", "simulation"):
     _spec = importlib.util.spec_from_file_location(_name, Path(__file__).parent / f"{_name}.py")
@@ -12,3 +15,11 @@ for _name in ("plain_allocator", "simulation"):
     assert _spec.loader is not None
     sys.modules[_name] = _module = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(_module)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cublas_keeps_its_blocks() -> Iterator[None]:
+    # Up to torch 2.14 it always does; with this later releases do too, so that numbers worked by hand hold for all.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_CUBLAS_WORKSPACE_CACHE", "1")
+        yield

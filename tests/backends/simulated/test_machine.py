@@ -75,6 +75,23 @@ def test_backward_has_a_workspace_of_its_own() -> None:
     assert allocated == 4 * MIB + 2 * CUBLAS + 2 * 512
 
 
+def test_from_torch_2_15_on_a_call_gives_its_workspace_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCH_CUBLAS_WORKSPACE_CACHE")
+    gives_back = torch.__version__ >= (2, 15)
+    simulated = machine()
+    stats = simulated.allocator.stats.allocated
+    with simulated.running():
+        bias, x = torch.empty(256, device="cuda"), torch.empty(256, 256, device="cuda")
+        out = torch.addmm(bias, x, x)
+    # 1024 bytes, and two matrices of 256 x 256 x 4. cuBLASLt adds the bias; where it has a block, that is of 1 MiB.
+    assert stats.peak - (1024 + 2 * 256 * 1024) == (MIB if gives_back else CUBLAS)
+    with simulated.running():
+        other = x @ x
+    assert stats.peak == 1024 + 3 * 256 * 1024 + CUBLAS
+    assert stats.current == stats.peak - (CUBLAS if gives_back else 0)
+    del bias, x, out, other
+
+
 def test_the_engine_adds_gradients_in_place() -> None:
     def forward(leaf: torch.Tensor) -> torch.Tensor:
         twice_used = leaf * 2

@@ -44,10 +44,9 @@ def test_its_derivative_does_so_too(machine: Machine) -> None:
     assert weight.grad.shape == (64, 64)
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8])
-def test_known_numbers_stay_known(dtype: torch.dtype) -> None:
+def test_known_numbers_stay_known() -> None:
     ids = torch.arange(6, device="cuda").reshape(2, 3)
-    ids[(ids > 3).to(dtype)] = -100
+    ids[ids > 3] = -100
     assert ids.tolist() == [[0, 1, 2], [3, -100, -100]]
     ids[:, torch.tensor([True, False, True], device="cuda")] = 7
     assert ids.tolist() == [[7, 1, 7], [7, -100, 7]]
