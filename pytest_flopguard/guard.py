@@ -264,8 +264,9 @@ class Guard:
         from pytest_flopguard.reporters import why
 
         wanted = self.settings.why
+        whole = wanted != "*" or verbosity > 1
         found = [
-            why.render(record, verbosity=verbosity)
+            why.render(record, verbosity=verbosity, whole=whole)
             for nodeid, records in self._records.items()
             if wanted and (wanted == "*" or _names(wanted, nodeid))
             for record in records

@@ -18,7 +18,7 @@ import pytest
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit
 from pytest_flopguard.reporters.details import memory
-from pytest_flopguard.reporters.failure import peak_lines
+from pytest_flopguard.reporters.owners_table import peak_lines
 from pytest_flopguard.reporters.owners_table import largest
 
 FOLDER = Path(".flopguard") / "memory-snapshots"

@@ -14,9 +14,9 @@ from pytest_flopguard.core.owners import CALLED_BY
 
 # Of one place; models that call themselves would have no end.
 MOST_LINES = 8
+_LIBRARIES = ("site-packages", "dist-packages")
 # Whose frames are below every test: what called the test is no part of the program.
 _RUNNERS = ("_pytest/", "pluggy/")
-_PACKAGES = tuple(Path(sysconfig.get_path(each)) for each in ("purelib", "platlib"))
 _HIDDEN = tuple(
     f"{each}/"
     for each in (Path(torch.__file__).parent, Path(__file__).parent.parent, Path(sysconfig.get_path("stdlib")))
@@ -27,7 +27,7 @@ class CodeSites:
     """Names lines of code; paths are told as seen from a root folder, those of installed packages from theirs."""
 
     def __init__(self, root: Path) -> None:
-        self._roots = (root.resolve(), *_PACKAGES)
+        self._root = root.resolve()
         self._shown: dict[str, str] = {}  # how a file is told, empty where it is passed over
 
     def here(self) -> str:
@@ -61,14 +61,16 @@ class CodeSites:
         return CALLED_BY.join(lines)
 
     def _show(self, filename: str) -> str:
-        # "<frozen runpy>" and "<string>" are no files; the standard library's folder also holds installed packages.
+        # "<frozen runpy>" and "<string>" are no files.
         if filename.startswith("<") or filename.endswith((".cpp", ".cu", ".h", ".so", "??")):
             return ""
         path = Path(filename)
-        installed = any(path.is_relative_to(each) for each in _PACKAGES)
-        if filename.startswith(_HIDDEN[:2]) or (filename.startswith(_HIDDEN[2]) and not installed):
+        if filename.startswith(_HIDDEN[:2]):
             return ""
-        for root in self._roots:
-            if path.is_relative_to(root):
-                return path.relative_to(root).as_posix()
-        return path.as_posix()
+        # Packages first: an environment may stand in the project's own folder, or in that of the standard library.
+        libraries = [at for at, part in enumerate(path.parts) if part in _LIBRARIES]
+        if libraries:
+            return Path(*path.parts[libraries[-1] + 1 :]).as_posix()
+        if filename.startswith(_HIDDEN[2]):
+            return ""
+        return (path.relative_to(self._root) if path.is_relative_to(self._root) else path).as_posix()

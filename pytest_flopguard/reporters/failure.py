@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pytest_flopguard.core.expectation import phase_of
-from pytest_flopguard.core.measurement import PHASES, FlopTally, MemoryPeak
+from pytest_flopguard.core.measurement import PHASES, FlopTally
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit, format_amount
 from pytest_flopguard.core.verdict import Finding
@@ -14,7 +14,7 @@ from pytest_flopguard.reporters.details import details
 from pytest_flopguard.reporters.finding_text import bound, once, place, sentence, tightest_first
 from pytest_flopguard.reporters.formula_table import formula_lines
 from pytest_flopguard.reporters.module_costs import folded, module_costs
-from pytest_flopguard.reporters.owners_table import largest, top_lines
+from pytest_flopguard.reporters.owners_table import largest, peak_lines
 from pytest_flopguard.reporters.unknown_ops import unknown_op_lines
 from pytest_flopguard.reporters.ways_out import baseline_ways, ways_out
 from pytest_flopguard.reporters.why import headline, why_lines
@@ -131,16 +131,3 @@ def _most(record: Record, finding: Finding) -> str:
         return ""
     held = [largest(peak) for peak in record.measurement.memory if peak.device == finding.device]
     return "".join(f", {each}" for each in held[:1] if each)
-
-
-def peak_lines(peak: MemoryPeak, when: str = "") -> Iterator[str]:
-    """Yield what a device held at its peak: by category, and the ten largest by category and module."""
-    yield f"What {peak.device} held at its peak of {format_amount(peak.peak_bytes, Unit.BYTE)}{when}"
-    parts = sorted(peak.by_category.items(), key=lambda pair: -pair[1])
-    for name, size in [*parts, ("already there at the start", peak.start_bytes)]:
-        if size:
-            share = percent(size, peak.peak_bytes)
-            yield f"  {share:>7}  {format_amount(size, Unit.BYTE):>13}  {name.replace('_', ' ')}"
-    if peak.owners:
-        yield "Where it was held"
-        yield from top_lines(peak)

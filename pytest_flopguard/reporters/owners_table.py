@@ -60,6 +60,19 @@ def holdings(owners: Iterable[Owner], *, each_maker: bool = False) -> list[Holdi
     return sorted(found, key=lambda each: (-each.bytes, each.category, each.path, each.made))
 
 
+def peak_lines(peak: MemoryPeak, when: str = "", *, verbosity: int = 0) -> Iterator[str]:
+    """Yield what a device held at its peak: by category, and the largest by category and module."""
+    yield f"What {peak.device} held at its peak of {format_amount(peak.peak_bytes, Unit.BYTE)}{when}"
+    parts = sorted(peak.by_category.items(), key=lambda pair: -pair[1])
+    for name, size in [*parts, ("already there at the start", peak.start_bytes)]:
+        if size:
+            share = percent(size, peak.peak_bytes)
+            yield f"  {share:>7}  {format_amount(size, Unit.BYTE):>13}  {_words(name)}"
+    if peak.owners:
+        yield "Where it was held"
+        yield from owner_lines(peak, verbosity=verbosity)
+
+
 def top_lines(peak: MemoryPeak) -> Iterator[str]:
     """Yield the ten largest holdings of a peak and what is left; nothing where its owners are not known."""
     found = holdings(peak.owners)

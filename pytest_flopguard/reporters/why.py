@@ -14,26 +14,33 @@ from pytest_flopguard.reporters.amounts import exact, percent, signed_amount
 from pytest_flopguard.reporters.formula_table import formula_lines
 from pytest_flopguard.reporters.memory_difference import memory_cause, memory_lines
 from pytest_flopguard.reporters.module_costs import OUTSIDE
+from pytest_flopguard.reporters.owners_table import peak_lines
 from pytest_flopguard.reporters.unknown_ops import place_lines
 
 _TOP = 10
 
 
-def render(record: Record, *, verbosity: int) -> str:
-    """Render all that differs between a record and its baseline: one line for verbosity -1, all ops for 2."""
+def render(record: Record, *, verbosity: int, whole: bool = False) -> str:
+    """Render all that differs between a record and its baseline: one line for verbosity -1, all ops for 2.
+
+    ``whole`` also tells what is as before: what was alive at the peak, and which ops no FLOPs are counted of.
+    """
     baseline, seen = record.baseline, record.measurement
     name = f"{record.nodeid}  {seen.label}".rstrip()
-    if baseline is None:
-        return f"{name}: no baseline to differ from"
+    missing = f"{name}: no baseline to differ from"
     if verbosity < 0:
-        return f"{name}: {headline(record)}"
-    blocks = [[name], list(why_lines(record, verbosity=verbosity))]
+        return missing if baseline is None else f"{name}: {headline(record)}"
+    blocks = [[missing]] if baseline is None else [[name], list(why_lines(record, verbosity=verbosity))]
+    for device, peak in by_device(seen.memory).items():
+        accepted = None if baseline is None else baseline.memory.get(device)
+        if whole and (accepted is None or not any(memory_lines(accepted, device, peak, verbosity=verbosity))):
+            blocks.append(list(peak_lines(peak, verbosity=verbosity)))
     if seen.flops is not None:
         forms = [each.expectation for each in record.findings if each.expectation.parts]
         blocks += [list(formula_lines(each, seen.flops)) for each in forms]
         if seen.flops.unknown_ops:
             blocks.append(["Ops without a formula", *place_lines(seen.flops.unknown_ops)])
-        if verbosity > 1 and seen.flops.calls_of("uncounted"):
+        if whole and seen.flops.calls_of("uncounted"):
             calls = ", ".join(f"{op} x{number:,}" for op, number in seen.flops.calls_of("uncounted").items())
             blocks.append(["Ops that the convention leaves uncounted", f"  {calls}"])
     return "\n\n".join("\n".join(block) for block in blocks if block)

@@ -76,6 +76,27 @@ def test_without_a_baseline_there_is_nothing_to_differ_from(project: Project, ru
     run("--flop-why").stdout.fnmatch_lines(["test_model.py::test_a: no baseline to differ from"])
 
 
+def test_one_test_that_is_named_is_told_whole(project: Project, run: Run) -> None:
+    project(
+        """
+def test_a(): torch.relu(forward())
+
+def test_b(): forward()
+"""
+    )
+    named = why(run("--flop-why=test_model.py::test_a"))
+    assert named[0] == "test_model.py::test_a: no baseline to differ from"
+    # Weight 256 B, bias 32 B, input 512 B, and two results of [16, 8] floats of 512 B each: 1,824 B.
+    assert "What cpu held at its peak of 1.78 KiB" in named
+    [result] = [line for line in named if "aten.relu  " in line]
+    assert result.startswith("   28.07%          512 B  activations  (outside any module)  aten.relu  test_model.py:")
+    assert result.endswith(" in test_a")
+    assert "  aten.relu x1" in named
+    # Of all tests only what differs is told, unless everything is asked for.
+    assert "Where it was held" not in why(run("--flop-why"))
+    assert why(run("--flop-why", "-vv")).count("Where it was held") == 2
+
+
 def test_one_line_ten_places_or_everything(run: Run, changed: Changed) -> None:
     # Twelve layers of unequal size, each twice as wide now: 2 * 16 * 8 FLOPs for each column.
     changed("range(1, 13)", "range(2, 26, 2)")
