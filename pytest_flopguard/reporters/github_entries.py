@@ -72,6 +72,11 @@ class Entry:
         other = self.compared is not None and self.compared.verdict != "same"
         return bool(other or self.broken or self.open or fails(self.record, self.standing))
 
+    @property
+    def unknown_flops(self) -> bool:
+        """Whether FLOPs are known on one side of the comparison only."""
+        return self.compared is not None and any(each.startswith("FLOPs: known") for each in self.compared.reasons)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
@@ -106,6 +111,11 @@ class Leg:
     def broken(self) -> int:
         """How many of them broke a limit, or could not be held to one."""
         return len({each.record.nodeid for each in self.entries if each.broken})
+
+    @property
+    def unknown_flops(self) -> bool:
+        """Whether nobody knows the change of all FLOPs together."""
+        return any(each.unknown_flops for each in self.entries)
 
     def delta(self, *quantities: str) -> list[tuple[int, int]]:
         """Return the numbers of these quantities, before and now, of all tests that ask for the same work as before."""

@@ -105,7 +105,7 @@ def _change(entry: Entry) -> str:
     moved = next((each for each in entry.compared.numbers if each.quantity == "flops"), None)
     tally = entry.record.measurement.flops
     if moved is None:
-        return "?" if any(each.startswith("FLOPs") for each in entry.compared.reasons) else "=" if tally else ""
+        return "?" if entry.unknown_flops else "=" if tally else ""
     return _signed(moved)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from action.act import Act
@@ -111,22 +112,46 @@ def test_a_fork_and_the_comment_that_it_may_not_make(act: Act, pages: Project, g
     assert [each.level for each in run.annotations if "[no-comment]" in each.message] == ["notice"]
 
     github.troubles.clear()
-    event = {
+    event = finished(sha, FORK)
+    run = act.run(pages.folder, "workflow_run", event, workflow=COMMENT)
+    assert (run.code, run.jobs) == (0, {"comment": "success"}), run.told()
+    (body,) = github.bodies(REPOSITORY, NUMBER)
+    assert "test_forward" in body
+
+
+def test_a_run_of_which_nothing_is_left(act: Act, pages: Project, github: GitHubServer) -> None:
+    sha = pages.commit()
+    github.pull(REPOSITORY, NUMBER, sha, head=FORK, branch="change")
+    run = act.run(pages.folder, "workflow_run", finished(sha, FORK), workflow=COMMENT)
+    assert (run.code, run.jobs) == (0, {"comment": "success"}), run.told()
+    (told,) = run.annotations
+    assert (told.level, told.message) == (
+        "notice",
+        "no comment was written: that run left no report.json [no-comment]",
+    )
+    assert github.requests == []
+
+
+def test_a_pull_request_of_ones_own_has_its_comment_already(act: Act, pages: Project, github: GitHubServer) -> None:
+    sha = pages.commit()
+    run = act.run(pages.folder, "workflow_run", finished(sha, REPOSITORY), workflow=COMMENT)
+    assert (run.code, run.jobs, run.steps()) == (0, {}, {}), run.told()
+
+
+def finished(sha: str, head: str) -> dict[str, Any]:
+    """Return the event that a run for a pull request has ended."""
+    return {
         "action": "completed",
-        "repository": payload["repository"],
+        "repository": {"full_name": REPOSITORY, "default_branch": "main"},
         "workflow_run": {
             "id": 1,
             "name": "flops",
             "event": "pull_request",
             "head_sha": sha,
             "head_branch": "change",
-            "head_repository": {"full_name": FORK, "owner": {"login": FORK.partition("/")[0]}},
+            "head_repository": {"full_name": head, "owner": {"login": head.partition("/")[0]}},
             # GitHub leaves it empty for forks.
             "pull_requests": [],
             "conclusion": "failure",
         },
     }
-    run = act.run(pages.folder, "workflow_run", event, workflow=COMMENT)
-    assert (run.code, run.jobs) == (0, {"comment": "success"}), run.told()
-    (body,) = github.bodies(REPOSITORY, NUMBER)
-    assert "test_forward" in body

@@ -105,6 +105,16 @@ def test_deltas_against_a_base(
     assert (job.outputs["flops-delta"], job.outputs["memory-delta"]) == deltas
 
 
+def test_a_sum_with_an_unknown_part_is_unknown(step: Step, job: Any, saved: Saved) -> None:
+    base = saved("base.json", {"test_b": 10, "test_c": 10})
+    data = json.loads(base.read_text())
+    data["records"][1] |= {"flops": None, "findings": [], "outcome": "passed"}
+    base.write_text(json.dumps(data))
+    assert step("publish", "--report", saved("report.json", {"test_b": 15, "test_c": 99}), "--base", base)[0] == 0
+    # test_c cost nobody knows what before; its memory is known: 4 * (99 - 10) bytes more.
+    assert (job.outputs["flops-delta"], job.outputs["memory-delta"]) == ("", "356")
+
+
 @pytest.mark.parametrize(("fail_on", "code"), [("budget", 0), ("regression", 1), ("undecided", 1)])
 def test_a_rise_within_its_limit_fails_where_that_is_asked_for(
     step: Step, job: Any, saved: Saved, fail_on: str, code: int
