@@ -12,8 +12,9 @@ from threading import RLock
 import torch
 
 from pytest_flopguard.backends.base import Unavailable
+from pytest_flopguard.backends.eager_stance import EagerStance
 from pytest_flopguard.backends.modules import ModuleTracker
-from pytest_flopguard.backends.simulated import cuda_abi
+from pytest_flopguard.backends.simulated import cuda_abi, releases
 from pytest_flopguard.backends.simulated.allocator import Allocator
 from pytest_flopguard.backends.simulated.allocator_settings import AllocatorSettings
 from pytest_flopguard.backends.simulated.engine_accumulation import sole_references
@@ -73,7 +74,8 @@ class Machine:
     @property
     def assumed(self) -> tuple[str, ...]:
         """What a run on the GPU may prove wrong."""
-        return tuple(self.lifetimes.assumed)
+        unread = releases.unread(releases.installed())
+        return (*([unread] if unread else []), *self.lifetimes.assumed)
 
     @property
     def is_running(self) -> bool:
@@ -84,7 +86,8 @@ class Machine:
     def world(self) -> Iterator[None]:
         """Let the block take the device for real; what it takes from it is followed by ``tracking``."""
         gc.collect()  # the garbage of others must not be freed in the middle of this
-        with surroundings(self, self._tensors), self.generators.current():
+        compiled = EagerStance(self.lifetimes.met_compiled)
+        with compiled, surroundings(self, self._tensors), self.generators.current():
             self._depth += 1
             try:
                 yield

@@ -32,8 +32,8 @@ def cudnn_of(release: Release) -> int:
 
 
 def unread(release: Release) -> str | None:
-    """Say what is not known of the GPU's side of a release, None where it was read."""
+    """Say what is assumed of the GPU's side of a release, None where it was read."""
     if release in READ:
         return None
     newest = ".".join(map(str, READ[-1]))
-    return f"kernels and workspaces of torch {'.'.join(map(str, release))}: those of {newest} were taken"
+    return f"kernels and workspaces of torch {'.'.join(map(str, release))} are those of {newest}, the newest known"
