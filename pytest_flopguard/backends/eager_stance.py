@@ -6,23 +6,33 @@ compiled for the rest of the process, and refuses one that says ``fullgraph=True
 
 from __future__ import annotations
 
+import importlib
 import sys
 import warnings
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 _COMPILER = "torch._dynamo"
+# Asked by every call of a compiled function which way to go.
+_ASKED = "_callback_from_stance"
 
 
 class EagerStance:
-    """The switch, thrown on entry; later where the compiler is not loaded, since loading it takes seconds."""
+    """The switch, thrown on entry; later where the compiler is not loaded, since loading it takes seconds.
 
-    def __init__(self) -> None:
+    ``met`` is called for each call of a compiled function.
+    """
+
+    def __init__(self, met: Callable[[], None] | None = None) -> None:
+        self._met = met
         self._stance: Any = None
+        self._listening: Any = None
         self._warnings = warnings.catch_warnings()
 
     def __enter__(self) -> EagerStance:
@@ -39,6 +49,9 @@ class EagerStance:
     def __exit__(self, *exc: object) -> None:
         if self in sys.meta_path:
             sys.meta_path.remove(self)
+        if self._listening is not None:
+            self._listening.__exit__(*exc)
+            self._listening = None
         if self._stance is not None:
             self._stance.__exit__(*exc)
             self._stance = None
@@ -47,6 +60,21 @@ class EagerStance:
     def _throw(self) -> None:
         # Takes effect at once; leaving it as a context puts back what was there before.
         self._stance = torch.compiler.set_stance("force_eager")
+        if self._met is not None:
+            self._listening = self._listen(self._met)
+
+    def _listen(self, met: Callable[[], None]) -> Any:
+        frames: Any = importlib.import_module(f"{_COMPILER}.eval_frame")
+        way = getattr(frames, _ASKED)
+
+        def asked(callback: Any) -> Any:
+            if callable(callback):
+                met()
+            return way(callback)
+
+        listening = patch.object(frames, _ASKED, asked)
+        listening.__enter__()
+        return listening
 
     def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Find the compiler as everybody else does, and throw the switch once it is loaded."""
@@ -56,10 +84,12 @@ class EagerStance:
         spec = find_spec(name)
         if spec is not None and spec.loader is not None:
             loader: Any = spec.loader
+            own = vars(loader).pop("exec_module", None)  # another stance's, around this one
+            run = own or loader.exec_module
 
             def load(module: ModuleType) -> None:
-                del loader.exec_module  # the class's own shows again
-                loader.exec_module(module)
+                vars(loader).pop("exec_module", None)  # the class's own shows again
+                run(module)
                 self._throw()
 
             loader.exec_module = load

@@ -58,6 +58,11 @@ def not_simulated(op: str, reason: str) -> NotSimulated:
     return NotSimulated(message("not-simulated", reason=f"{op}: {reason}"))
 
 
+def another_gpu(device: torch.device) -> NotSimulated:
+    """Build the error of a device that is not there."""
+    return not_simulated(str(device), "one GPU is simulated, cuda:0")
+
+
 def _like_first(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(grad)
 

@@ -24,7 +24,7 @@ from pytest_flopguard.backends.constant_tensors import tensors
 from pytest_flopguard.backends.simulated import generators, known_values, masked_writes, value_reads
 from pytest_flopguard.backends.simulated.allocator import OutOfMemory
 from pytest_flopguard.backends.simulated.cublas_workspaces import BLAS, CublasWorkspaces
-from pytest_flopguard.backends.simulated.cuda_kernels import not_simulated
+from pytest_flopguard.backends.simulated.cuda_kernels import another_gpu, not_simulated
 from pytest_flopguard.backends.simulated.engine_accumulation import IN_PLACE, engine_owns
 from pytest_flopguard.backends.simulated.gpus import Gpu
 from pytest_flopguard.backends.simulated.hidden_memory import UnknownWorkspace
@@ -164,6 +164,10 @@ class Lifetimes(TorchDispatchMode):
         held = self._held(tensor)
         return None if held is None else held.role
 
+    def met_compiled(self) -> None:
+        """Say that a compiled function was called: it ran as it is written."""
+        self.assumed["functions under torch.compile take what they take uncompiled"] = None
+
     def use_on_stream(self, tensor: torch.Tensor, stream: int) -> None:
         """Say that another stream uses a tensor's memory, as ``Tensor.record_stream`` does."""
         held = self._held(tensor)
@@ -250,6 +254,8 @@ class Lifetimes(TorchDispatchMode):
         __tracebackhide__ = True
         storage = tensor.untyped_storage()
         if storage._cdata not in self._storages:
+            if tensor.fake_device.index:
+                raise another_gpu(tensor.fake_device)
             self._take(func, storage, args)
 
     def _take(self, func: Any, storage: torch.UntypedStorage, args: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from pytest_flopguard.backends.simulated.allocator import Allocator
+from pytest_flopguard.backends.simulated.cuda_kernels import another_gpu, not_simulated
 from pytest_flopguard.backends.simulated.gpus import Gpu
 from pytest_flopguard.backends.simulated.streams import Event, Streams
 
@@ -20,6 +21,23 @@ _FIGURES = {
     "requested_bytes": "requested",
     "segment": "segments",
 }
+_GRAPHS = "CUDA graphs are not simulated"
+_DRIVER = "only the driver of a real GPU knows"
+_POOLS = "private pools and other allocators are not simulated"
+_HISTORY = "the report of a simulated GPU tells the owners of its memory"
+_NEED_A_GPU = {
+    **dict.fromkeys(("CUDAGraph", "graph", "graph_pool_handle", "make_graphed_callables"), _GRAPHS),
+    **dict.fromkeys(
+        ("clock_rate", "device_memory_used", "memory_usage", "power_draw", "temperature", "utilization",
+         "list_gpu_processes", "current_blas_handle", "current_solver_handle", "check_error", "cudart",
+         "host_memory_stats", "host_memory_stats_as_nested_dict", "reset_accumulated_host_memory_stats",
+         "reset_peak_host_memory_stats"), _DRIVER),
+    **dict.fromkeys(
+        ("MemPool", "use_mem_pool", "CUDAPluggableAllocator", "change_current_allocator", "caching_allocator_alloc",
+         "caching_allocator_delete", "caching_allocator_enable", "get_per_process_memory_fraction"), _POOLS),
+    **dict.fromkeys(("ExternalStream", "get_stream_from_external"), "its streams are not the driver's"),
+    **dict.fromkeys(("_snapshot", "_dump_snapshot", "_record_memory_history"), _HISTORY),
+}  # fmt: skip
 Replacement = tuple[Any, str, Any]
 
 
@@ -37,10 +55,10 @@ class Device(Protocol):
 def replacements(device: Device) -> Iterator[Replacement]:
     """Yield what to replace: an object of torch's, an attribute of it, and what stands there meanwhile."""
     cuda = torch.cuda
-    for name, answer in {**_queries(device), **_memory(device)}.items():
-        yield cuda, name, answer
-        if hasattr(cuda.memory, name):
-            yield cuda.memory, name, answer
+    for name, answer in {**_refusals(), **_queries(device), **_memory(device)}.items():
+        for owner in (cuda, cuda.memory):
+            if hasattr(owner, name):
+                yield owner, name, answer
     for name, answer in _accelerator(device).items():
         if hasattr(torch.accelerator, name):
             yield torch.accelerator, name, answer
@@ -79,26 +97,28 @@ def _queries(device: Device) -> dict[str, Any]:
         "_lazy_init": _nothing,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
-        "set_device": _nothing,
+        "set_device": _only_one,
         "_exchange_device": lambda index: 0,
         "_maybe_exchange_device": lambda index: 0,
-        "get_device_properties": lambda *_: properties,
-        "get_device_capability": lambda *_: gpu.capability,
-        "get_device_name": lambda *_: gpu.product,
+        "get_device_properties": lambda *_, **__: properties,
+        "get_device_capability": lambda *_, **__: gpu.capability,
+        "get_device_name": lambda *_, **__: gpu.product,
         "get_arch_list": lambda: [gpu.sm.replace("sm", "sm_")],
         "is_bf16_supported": lambda *_, **__: gpu.capability >= (8, 0),
         "is_tf32_supported": lambda: gpu.capability >= (8, 0),
-        "can_device_access_peer": lambda *_: False,
+        "can_device_access_peer": lambda *_, **__: False,
         "is_current_stream_capturing": lambda: False,
-        "synchronize": lambda *_: streams.synchronized(None),
+        "synchronize": lambda *_, **__: streams.synchronized(None),
         "Stream": streams.stream,
         "Event": Event,
         "stream": streams.context,
         "StreamContext": streams.context,
-        "current_stream": lambda *_: streams.current,
-        "default_stream": lambda *_: streams.default,
+        "current_stream": lambda *_, **__: streams.current,
+        "default_stream": lambda *_, **__: streams.default,
         "set_stream": streams.make_current,
         "ipc_collect": _nothing,
+        "get_sync_debug_mode": lambda: 0,
+        "set_sync_debug_mode": _nothing,
     }
 
 
@@ -106,35 +126,78 @@ def _memory(device: Device) -> dict[str, Any]:
     allocator = device.allocator
     stats = allocator.stats
 
-    def memory_stats(*_: Any) -> dict[str, Any]:
+    def memory_stats(*_: Any, **__: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, ours in _FIGURES.items():
             stat = getattr(stats, ours)
             found[f"{name}.all.current"], found[f"{name}.all.peak"] = stat.current, stat.peak
         return found | {"num_alloc_retries": stats.alloc_retries, "num_ooms": stats.ooms}
 
-    def mem_get_info(*_: Any) -> tuple[int, int]:
+    def nested_stats(*_: Any, **__: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in memory_stats().items():
+            *outer, last = name.split(".")
+            inner = found
+            for each in outer:
+                inner = inner.setdefault(each, {})
+            inner[last] = value
+        return found
+
+    def summary(*_: Any, **__: Any) -> str:
+        lines = (f"{name:40} {value:>20,}" for name, value in memory_stats().items())
+        return "\n".join((f"PyTorch CUDA memory summary: {device.gpu.product}, simulated", *lines))
+
+    def mem_get_info(*_: Any, **__: Any) -> tuple[int, int]:
         total = device.gpu.total_memory
         return max(0, total - stats.reserved.current), total
 
     return {
-        "memory_allocated": lambda *_: stats.allocated.current,
-        "max_memory_allocated": lambda *_: stats.allocated.peak,
-        "memory_reserved": lambda *_: stats.reserved.current,
-        "memory_cached": lambda *_: stats.reserved.current,
-        "max_memory_reserved": lambda *_: stats.reserved.peak,
-        "max_memory_cached": lambda *_: stats.reserved.peak,
-        "reset_peak_memory_stats": lambda *_: allocator.reset_peaks(),
-        "reset_max_memory_allocated": lambda *_: allocator.reset_peaks(),
-        "reset_max_memory_cached": lambda *_: allocator.reset_peaks(),
+        "memory_allocated": lambda *_, **__: stats.allocated.current,
+        "max_memory_allocated": lambda *_, **__: stats.allocated.peak,
+        "memory_reserved": lambda *_, **__: stats.reserved.current,
+        "memory_cached": lambda *_, **__: stats.reserved.current,
+        "max_memory_reserved": lambda *_, **__: stats.reserved.peak,
+        "max_memory_cached": lambda *_, **__: stats.reserved.peak,
+        "reset_peak_memory_stats": lambda *_, **__: allocator.reset_peaks(),
+        "reset_max_memory_allocated": lambda *_, **__: allocator.reset_peaks(),
+        "reset_max_memory_cached": lambda *_, **__: allocator.reset_peaks(),
         "reset_accumulated_memory_stats": _nothing,
         "memory_stats": memory_stats,
-        "memory_snapshot": lambda *_: allocator.snapshot(),
+        "memory_stats_as_nested_dict": nested_stats,
+        "memory_summary": summary,
+        "memory_snapshot": lambda *_, **__: allocator.snapshot(),
         "mem_get_info": mem_get_info,
-        "empty_cache": lambda *_: allocator.empty_cache(),
+        "empty_cache": lambda *_, **__: allocator.empty_cache(),
         "get_allocator_backend": lambda: "native",
-        "set_per_process_memory_fraction": lambda fraction, *_: allocator.set_memory_fraction(fraction),
+        "set_per_process_memory_fraction": lambda fraction, *_, **__: allocator.set_memory_fraction(fraction),
     }
+
+
+def _refusals() -> dict[str, Any]:
+    """What needs a driver, by name, each as something that says so: a class where torch has one."""
+    found: dict[str, Any] = {}
+    for name, reason in _NEED_A_GPU.items():
+        there = getattr(torch.cuda, name, None) or getattr(torch.cuda.memory, name, None)
+        if there is not None:
+            found[name] = _refusing_class(name, reason) if isinstance(there, type) else _refusing(name, reason)
+    return found
+
+
+def _refusing(name: str, reason: str) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise not_simulated(f"torch.cuda.{name}", reason)
+
+    return refuse
+
+
+def _refusing_class(name: str, reason: str) -> type:
+    return type(name, (), {"__init__": _refusing(name, reason)})
+
+
+def _only_one(index: Any) -> None:
+    chosen = torch.device(index) if isinstance(index, (str, torch.device)) else torch.device("cuda", index)
+    if chosen.index not in (None, 0):
+        raise another_gpu(chosen)
 
 
 def _accelerator(device: Device) -> dict[str, Any]:
@@ -144,8 +207,8 @@ def _accelerator(device: Device) -> dict[str, Any]:
         "device_count": own["device_count"],
         "current_device_index": own["current_device"],
         "current_device_idx": own["current_device"],
-        "set_device_index": _nothing,
-        "set_device_idx": _nothing,
+        "set_device_index": _only_one,
+        "set_device_idx": _only_one,
         "synchronize": own["synchronize"],
         "current_stream": own["current_stream"],
         "set_stream": own["set_stream"],

@@ -73,6 +73,7 @@ def _torch_itself() -> Iterator[tuple[Any, str, Any]]:
     yield torch.utils, "swap_tensors", _swap
     yield torch.Tensor, "numpy", _numpy
     yield FakeTensor, "__deepcopy__", _copied
+    yield FakeTensor, "__reduce_ex__", _reduced
     yield FakeTensor, "__repr__", printed.text
     yield FakeTensor, "__format__", printed.formatted
 
@@ -94,6 +95,19 @@ def _numpy(tensor: torch.Tensor, *, force: bool = False) -> Any:
         raise refuse("the values")
     with reading_values():
         return _real_numpy(known, force=force)
+
+
+_real_reduce: Any = torch.Tensor.__reduce_ex__
+
+
+def _reduced(tensor: torch.Tensor, protocol: Any) -> Any:
+    if sys._getframe(1).f_globals.get("__name__") == "copy":  # a shallow copy looks at the same memory
+        return _real_reduce(tensor, protocol)
+    known = known_values.value(tensor)
+    if known is None:
+        raise refuse("the values, to save them,")
+    with reading_values():
+        return _real_reduce(known, protocol)
 
 
 def _swap(one: torch.Tensor, other: torch.Tensor) -> None:

@@ -1,0 +1,166 @@
+"""What torch.cuda answers on a simulated GPU, asked in the ways in which programs ask."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pytest_flopguard.backends.base import Unavailable
+from pytest_flopguard.backends.simulated.cuda_kernels import NotSimulated
+from pytest_flopguard.backends.simulated.machine import Machine
+from pytest_flopguard.backends.simulated.value_reads import ValueRead
+
+MIB = 2**20
+cuda = torch.cuda
+# Arguments for what cannot be called without; the rest takes none, or None for the current device.
+ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
+    "StreamContext": lambda: (cuda.Stream(),),
+    "can_device_access_peer": lambda: (0, 0),
+    "caching_allocator_delete": lambda: (0,),
+    "change_current_allocator": lambda: (None,),
+    "check_error": lambda: (0,),
+    "device": lambda: (0,),
+    "device_of": lambda: (torch.zeros(1, device="cuda"),),
+    "get_stream_from_external": lambda: (0,),
+    "graph": lambda: (None,),
+    "make_graphed_callables": lambda: (None, ()),
+    "manual_seed": lambda: (1,),
+    "manual_seed_all": lambda: (1,),
+    "set_device": lambda: (0,),
+    "set_per_process_memory_fraction": lambda: (0.5,),
+    "set_rng_state": lambda: (cuda.get_rng_state(),),
+    "set_rng_state_all": lambda: (cuda.get_rng_state_all(),),
+    "set_stream": lambda: (cuda.Stream(),),
+    "set_sync_debug_mode": lambda: ("default",),
+    "stream": lambda: (cuda.Stream(),),
+    "use_mem_pool": lambda: (None,),
+}
+# Types of errors and of tensors that torch had before devices were arguments.
+NO_CALLS = {
+    name
+    for name in cuda.__all__
+    if name.endswith(("Tensor", "Storage", "Error")) or not callable(getattr(cuda, name, None))
+}
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    found = Machine.start("h100", allocator="")
+    assert not isinstance(found, Unavailable)
+    with found.running():
+        yield found
+
+
+def refusal(ask: Callable[..., Any], given: tuple[Any, ...]) -> str | None:
+    try:
+        ask(*given)
+    except NotSimulated as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", sorted(set(cuda.__all__) - NO_CALLS))
+def test_everything_answers_or_says_why_not(machine: Machine, name: str) -> None:
+    said = refusal(getattr(cuda, name), ARGUMENTS[name]() if name in ARGUMENTS else ())
+    assert said is None or f"torch.cuda.{name}: " in said
+
+
+ASKED_OF_A_DEVICE = [
+    "get_device_capability",
+    "get_device_name",
+    "get_device_properties",
+    "is_bf16_supported",
+    "max_memory_allocated",
+    "max_memory_reserved",
+    "mem_get_info",
+    "memory_allocated",
+    "memory_reserved",
+    "memory_stats",
+    "memory_stats_as_nested_dict",
+    "memory_summary",
+    "reset_accumulated_memory_stats",
+    "reset_peak_memory_stats",
+    "synchronize",
+]
+
+
+@pytest.mark.parametrize("name", ASKED_OF_A_DEVICE)
+def test_devices_are_named_in_every_way(machine: Machine, name: str) -> None:
+    ask = getattr(cuda, name)
+    answers = [ask()] if name == "is_bf16_supported" else [ask(), ask(0), ask(torch.device("cuda"))]
+    if "device" in inspect.signature(ask).parameters or name != "is_bf16_supported":
+        answers.append(ask(device="cuda:0"))
+    assert all(each == answers[0] for each in answers)
+
+
+def test_figures_of_the_allocator(machine: Machine) -> None:
+    kept = torch.zeros(MIB, dtype=torch.uint8, device="cuda")
+    torch.zeros(MIB, dtype=torch.uint8, device="cuda")
+    stats = cuda.memory_stats()
+    assert (stats["allocated_bytes.all.current"], stats["allocated_bytes.all.peak"]) == (MIB, 2 * MIB)
+    assert cuda.memory_stats_as_nested_dict()["allocated_bytes"]["all"] == {"current": MIB, "peak": 2 * MIB}
+    assert "2,097,152" in cuda.memory_summary(abbreviated=True)
+    assert kept.shape == (MIB,)
+
+
+def test_there_is_one_gpu(machine: Machine) -> None:
+    assert cuda.device_count() == 1
+    for ask in (
+        lambda: torch.zeros(3, device="cuda:1"),
+        lambda: torch.zeros(3).to("cuda:1"),
+        lambda: cuda.set_device(1),
+        lambda: cuda.set_device("cuda:1"),
+    ):
+        with pytest.raises(NotSimulated, match="cuda:1: one GPU is simulated, cuda:0"):
+            ask()
+    cuda.set_device(torch.device("cuda", 0))
+
+
+def test_classes_that_need_a_driver_stay_classes(machine: Machine) -> None:
+    assert not isinstance(3, cuda.CUDAGraph)
+    with pytest.raises(NotSimulated, match="CUDA graphs are not simulated"):
+        cuda.CUDAGraph()
+
+
+def test_nothing_is_left_afterwards() -> None:
+    before = {name: getattr(cuda, name) for name in cuda.__all__ if hasattr(cuda, name)}
+    found = Machine.start("h100", allocator="")
+    assert isinstance(found, Machine)
+    with found.running():
+        assert cuda.is_available()
+    assert {name: getattr(cuda, name) for name in before} == before
+    assert pickle.loads(pickle.dumps(torch.ones(2))).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("save", [pickle.dumps, lambda what: torch.save(what, io.BytesIO())], ids=["pickle", "save"])
+def test_values_that_nobody_knows_are_not_saved(machine: Machine, save: Callable[[Any], Any]) -> None:
+    save(torch.arange(3, device="cuda"))
+    with pytest.raises(ValueRead, match="the values, to save them"):
+        save(nn.Linear(30, 30, device="cuda").state_dict())
+
+
+def test_copies(machine: Machine) -> None:
+    layer = nn.Linear(512, 512, bias=False, device="cuda")
+    assert cuda.memory_allocated() == MIB
+    shallow, deep = copy.copy(layer.weight), copy.deepcopy(layer)
+    assert shallow.shape == deep.weight.shape == (512, 512)
+    assert cuda.memory_allocated() == 2 * MIB
+
+
+@pytest.mark.parametrize("fullgraph", [True, False])
+def test_compiled_functions_run_as_written_and_that_is_said(machine: Machine, fullgraph: bool) -> None:
+    x = torch.zeros(512, 512, device="cuda")
+    compiled = torch.compile(lambda x: x.relu().exp(), fullgraph=fullgraph)
+    assert machine.assumed == ()
+    assert compiled(x).shape == (512, 512)
+    assert machine.assumed == ("functions under torch.compile take what they take uncompiled",)
+    # x, and two results of which the first dies with the second made.
+    assert cuda.max_memory_allocated() == 3 * MIB
