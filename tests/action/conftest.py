@@ -87,7 +87,8 @@ def python(tmp_path_factory: pytest.TempPathFactory, exported: Path) -> Path:
 def scripts(tmp_path_factory: pytest.TempPathFactory, python: Path) -> Path:
     """Programs for the jobs: the same Python, for which everything is installed already."""
     folder = tmp_path_factory.mktemp("scripts")
-    write_program(folder / "python", INSTALLED.format(python=python))
+    for name in ("python", "python3"):
+        write_program(folder / name, INSTALLED.format(python=python))
     write_program(folder / "bash", BASH)
     return folder
 

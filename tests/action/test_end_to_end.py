@@ -23,25 +23,26 @@ def levels(run: WorkflowRun) -> list[str]:
     return [each.level for each in run.annotations]
 
 
-def test_within_the_budget(
-    installing_act: Act, project: Project, github: GitHubServer, artifact: Callable[[str], Path]
-) -> None:
-    project.workflow(python="python3", install='test "$FLOPGUARD_PYTHON" = python3')
+def test_within_the_budget(act: Act, project: Project, github: GitHubServer, artifact: Callable[[str], Path]) -> None:
+    # No python3 but that of the jobs has the plugin.
+    project.workflow(python="python3", install='test "$FLOPGUARD_PYTHON" = python3', compare_to="base")
     project.model(layers=1)
     project.commit()
-    run = installing_act.run(project.folder, "pull_request", project.pull_request())
+    run = act.run(project.folder, "pull_request", project.pull_request())
     assert (run.code, run.jobs) == (0, {"flops": "success"}), run.told()
     assert run.steps().items() >= RAN.items()
     outputs = run.outputs("flops")
     assert (outputs["outcome"], outputs["tests"], outputs["broken"]) == ("passed", "1", "0")
-    # Nothing to compare with: no number is not 0.
+    # No baseline yet, so nothing to compare with: no number is not 0.
     assert (outputs["flops-delta"], outputs["memory-delta"]) == ("", "")
     report = json.loads(artifact("report").read_text("utf-8"))
     assert [(each["nodeid"], each["flops"]["total"]) for each in report["records"]] == [
         ("tests/test_model.py::test_forward", LAYER)
     ]
     assert "test_forward" in run.summary
-    assert levels(run) == []
+    (told,) = run.annotations
+    assert told.level == "notice"
+    assert "no baseline is committed at" in told.message
     # Nothing changed and nothing broke.
     assert github.bodies(REPOSITORY, NUMBER) == []
 
@@ -86,12 +87,12 @@ def test_over_the_budget_and_back(act: Act, project: Project, github: GitHubServ
 def test_a_token_that_may_only_read(act: Act, project: Project, github: GitHubServer) -> None:
     github.read_only()
     project.workflow(comment="always")
-    project.model(layers=1)
+    project.nothing()
     project.commit()
     run = act.run(project.folder, "pull_request", project.pull_request(head="stranger/widget"))
     assert (run.code, run.jobs) == (0, {"flops": "success"}), run.told()
     assert levels(run) == ["notice"]
-    assert "test_forward" in run.summary
+    assert "flopguard: 0 measured" in run.summary
     assert github.bodies(REPOSITORY, NUMBER) == []
 
 
@@ -127,7 +128,7 @@ def test_events_without_a_pull_request(event: str, act: Act, project: Project, g
 )
 def test_what_cannot_be_measured_is_an_error(inputs: dict[str, str], act: Act, project: Project) -> None:
     project.workflow(**inputs)
-    project.write({"tests/test_model.py": "def test_forward():\n    pass\n"})
+    project.nothing()
     project.commit()
     run = act.run(project.folder, "pull_request", project.pull_request())
     assert (run.code, run.jobs) == (1, {"flops": "failure"}), run.told()
@@ -157,24 +158,15 @@ def test_in_a_folder_against_the_merge_base(act: Act, project: Project, github: 
     assert "131.07 kFLOP → 393.22 kFLOP" in body
 
 
-def test_no_baseline_yet(act: Act, project: Project, github: GitHubServer) -> None:
-    project.workflow(compare_to="base")
+def test_against_a_run_of_the_merge_base(act: Act, project: Project, github: GitHubServer) -> None:
+    project.workflow(compare_to="base-run", fail_on="regression")
     project.model(layers=1)
     project.commit()
     project.branch("change")
-    project.model(layers=1, flops="132 kFLOP")
-    project.commit()
-    run = act.run(project.folder, "pull_request", project.pull_request())
-    assert (run.code, run.jobs) == (0, {"flops": "success"}), run.told()
-    outputs = run.outputs("flops")
-    assert (outputs["outcome"], outputs["flops-delta"], outputs["memory-delta"]) == ("passed", "", "")
-    assert "error" not in levels(run)
-
-    # The merge base can be measured instead.
-    project.workflow(compare_to="base-run", fail_on="regression")
     project.model(layers=2, flops="1 MFLOP")
     project.commit()
     run = act.run(project.folder, "pull_request", project.pull_request())
+    # Within its budget, and dearer than before.
     assert (run.code, run.jobs) == (1, {"flops": "failure"}), run.told()
     outputs = run.outputs("flops")
     assert (outputs["outcome"], outputs["flops-delta"], outputs["broken"]) == ("failed", str(LAYER), "0")
@@ -185,12 +177,14 @@ def test_no_baseline_yet(act: Act, project: Project, github: GitHubServer) -> No
 def test_a_server_in_trouble_is_asked_again(act: Act, project: Project, github: GitHubServer) -> None:
     github.fail("GET", "/comments$", 502, times=1)
     github.fail("POST", "/comments$", 503, times=1)
-    project.workflow(comment="always")
-    project.model(layers=1)
+    project.workflow(comment="always", summary="false", token="ghs_of_an_app")
+    project.nothing()
     project.commit()
     run = act.run(project.folder, "pull_request", project.pull_request())
     assert (run.code, run.jobs) == (0, {"flops": "success"}), run.told()
     assert len(github.bodies(REPOSITORY, NUMBER)) == 1
+    assert {each.headers["authorization"] for each in github.requests} == {"Bearer ghs_of_an_app"}
+    assert run.summary == ""
 
     # And where it stays in trouble, that is told, and the job is what it was.
     github.fail("GET", "/comments$", 500)

@@ -75,7 +75,7 @@ def test_with_a_gpu_as_well(act: Act, pages: Project, github: GitHubServer) -> N
 
 @pytest.mark.slow
 def test_with_a_gpu_of_which_forks_get_nothing(act: Act, pages: Project, github: GitHubServer) -> None:
-    pages.model(layers=1)
+    pages.nothing()
     pages.commit()
     run = act.run(pages.folder, "pull_request", pages.pull_request(head=FORK), workflow=GPU)
     assert (run.code, run.jobs) == (0, {"cpu": "success"}), run.told()
@@ -84,7 +84,7 @@ def test_with_a_gpu_of_which_forks_get_nothing(act: Act, pages: Project, github:
 
 @pytest.mark.slow
 def test_several_projects(act: Act, pages: Project, github: GitHubServer) -> None:
-    pages.model(layers=1, below="projects/vision/")
+    pages.nothing(below="projects/vision/")
     pages.model(layers=2, below="projects/text/")
     pages.write({f"projects/{name}/requirements.txt": "numpy\n" for name in ("vision", "text")})
     pages.commit()
