@@ -11,9 +11,9 @@ _REFERENCES = {ord(each): f"&#{ord(each)};" for each in "&<>\"'\\`*_{}[]()|~!^#"
 # GitHub reads formulas between dollar signs even so, and documents a span around each as the way out.
 _REFERENCES[ord("$")] = "<span>&#36;</span>"
 # Mentions, issues, addresses and emoji are found in the finished text, so something has to stand in it: a space without
-# width behind "@", "#" and ":", in "www." and in "GH-1".
+# width behind "@", "#" and ":", in "www." and in "GH-1". A number that ends behind a colon is a line of a file.
 _GAP = "\u200b"
-_FOUND_LATER = re.compile(r"[@#](?=\S)|:(?=[^\s:])|\bwww(?=\.)|\bgh-(?=\d)", re.IGNORECASE)
+_FOUND_LATER = re.compile(r"[@#](?=\S)|:(?!\d+(?:\s|$))(?=[^\s:])|\bwww(?=\.)|\bgh-(?=\d)", re.IGNORECASE)
 # What makes a list, a heading or a rule of a line that begins with it.
 _OPENING = re.compile(r"^[-+](?=\s|$)|^-(?=[-\s]*$)|^=(?==*$)|(?<=\d)\.(?=\s|$)")
 

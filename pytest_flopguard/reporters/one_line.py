@@ -7,6 +7,10 @@ import unicodedata
 
 # A line break of any kind, a tab, and the like: what a reader would see as a gap.
 _GAP = re.compile(r"\s+")
+# Letters, marks and symbols that show nothing: fillers, joiners, selectors but for the two of emoji.
+_UNSEEN = re.compile(
+    r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
+)
 
 
 def one_line(text: str, most: int | None = None) -> str:
@@ -15,7 +19,7 @@ def one_line(text: str, most: int | None = None) -> str:
     ``most`` cuts it to so many characters, the last of them ``…``.
     """
     shown = _GAP.sub(" ", text).strip()
-    if not shown.isprintable():
+    if not shown.isprintable() or _UNSEEN.search(shown):
         shown = "".join(map(_visible, shown))
     return shown if most is None or len(shown) <= most else f"{shown[: most - 1]}…"
 
@@ -27,6 +31,6 @@ def visible(text: str) -> str:
 
 def _visible(character: str) -> str:
     # Controls, directions of writing, halves of characters: escape codes and hidden text are made of these.
-    if unicodedata.category(character)[0] != "C":
+    if unicodedata.category(character)[0] != "C" and not _UNSEEN.match(character):
         return character
     return character.encode("unicode_escape").decode("ascii")

@@ -132,6 +132,21 @@ def test_markup_as_it_is_would_be_seen(text: str) -> None:
     assert same <= plain
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        # A place in a file can be copied as it stands.
+        ("pyproject.toml:5", "pyproject.toml:5"),
+        ("model.py:41 in forward", "model.py:41 in forward"),
+        (":100:", ":\u200b100:"),
+        ("x:5: y", "x:\u200b5: y"),
+        ("http://a:80 b", "http:\u200b//a:80 b"),
+    ],
+)
+def test_a_line_number_is_no_emoji(text: str, shown: str) -> None:
+    assert cell(text) == shown
+
+
 def test_a_cut_counts_characters_before_they_are_escaped() -> None:
     assert cell("<<<<<<", 4) == "&#60;&#60;&#60;…"
     assert code("abcdef", 4) == "`abc…`"

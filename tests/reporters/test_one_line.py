@@ -17,6 +17,10 @@ from pytest_flopguard.reporters.one_line import one_line
         ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
         ("abc\u202egpj.exe", "abc\\u202egpj.exe"),
         ("\ud800", "\\ud800"),
+        # Printable, and nothing to see: a filler of Hangul, a joiner of letters, an empty Braille cell, a selector.
+        ("a\u3164\u115fb", "a\\u3164\\u115fb"),
+        ("a\u034f\u2800\U000e0101", "a\\u034f\\u2800\\U000e0101"),
+        ("done \u2714\ufe0f", "done \u2714\ufe0f"),
         ("  größer 模型  ", "größer 模型"),
         ("", ""),
     ],
