@@ -25,6 +25,8 @@ _BY_SHAPE = {
     *("ones_like", "zeros_like", "full_like", "rand_like", "randn_like", "randint_like"),
     *("new_zeros", "new_ones", "new_full"),
 }
+# What one operand decides alone if it is that throughout.
+_DECIDED_BY = {"bitwise_or": True, "logical_or": True, "bitwise_and": False, "logical_and": False}
 
 
 class Unknown(Exception):
@@ -34,11 +36,12 @@ class Unknown(Exception):
 class KnownOp:
     """What an op's schema tells of values: where it writes, whether its results have any."""
 
-    __slots__ = ("by_shape", "overwrites", "unwritten", "writes")
+    __slots__ = ("by_shape", "decided_by", "overwrites", "unwritten", "writes")
 
     def __init__(self, func: OpOverload) -> None:
         space, _, name = func._schema.name.partition("::")
         self.by_shape = name in _BY_SHAPE
+        self.decided_by = _DECIDED_BY.get(name.removesuffix("_"))
         self.overwrites = name in _OVERWRITES
         self.unwritten = name in _UNWRITTEN or space not in ("aten", "prims")
         self.writes = tuple(
@@ -98,7 +101,9 @@ def follow(op: KnownOp, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         if _is_small(out):
             if op.by_shape:
                 args, kwargs = _shaped(args, kwargs, out)
-            _keep((out,), func, args, kwargs)
+            if not _keep((out,), func, args, kwargs) and op.decided_by is not None and _decided(op, out, args):
+                with reading_values():
+                    out.__dict__[_VALUE] = torch.full(out.shape, op.decided_by, dtype=out.dtype)
     else:
         results = tuple(tensors((out,)))
         if results and all(_is_small(each) for each in results):
@@ -111,14 +116,23 @@ def _shaped(args: Any, kwargs: Any, out: FakeTensor) -> tuple[Any, Any]:
     return (like, *args[1:]), {**kwargs, "device": out.device}
 
 
-def _keep(results: tuple[torch.Tensor, ...], func: Any, args: Any, kwargs: Any) -> None:
+def _keep(results: tuple[torch.Tensor, ...], func: Any, args: Any, kwargs: Any) -> bool:
     try:
         found = run(func, args, kwargs)
     except (Unknown, RuntimeError, NotImplementedError, TypeError, ValueError):
-        return  # no kernel for it on the CPU, or none for these dtypes: its values stay unknown
+        return False  # no kernel for it on the CPU, or none for these dtypes: its values stay unknown
     for tensor, known in zip(results, tensors((found,)), strict=False):
         if isinstance(tensor, FakeTensor) and tensor.shape == known.shape and tensor.dtype == known.dtype:
             tensor.__dict__[_VALUE] = known
+    return True
+
+
+def _decided(op: KnownOp, out: torch.Tensor, args: Any) -> bool:
+    known = [value(each) for each in tensors(args)]
+    with reading_values():
+        throughout = any(each is not None and bool(each.bool().eq(bool(op.decided_by)).all()) for each in known)
+    # Bits that are set in one number decide nothing of another's.
+    return throughout and (op.decided_by is False or out.dtype is torch.bool)
 
 
 def _follow_write(op: KnownOp, func: Any, args: Any, kwargs: Any) -> None:
@@ -132,9 +146,14 @@ def _follow_write(op: KnownOp, func: Any, args: Any, kwargs: Any) -> None:
             return  # it writes to a part of something that is not known
         with reading_values():
             target.__dict__[_VALUE] = torch.empty_strided(target.shape, target.stride(), dtype=target.dtype)
+    decided = op.decided_by is not None and known[0] is not None and _decided(op, targets[0], args)
     try:
         run(func, args, kwargs)
     except (Unknown, RuntimeError, NotImplementedError, TypeError, ValueError):
+        if decided:
+            with reading_values():
+                known[0].fill_(bool(op.decided_by))
+            return
         for tensor in targets:
             stale = value(tensor)
             if stale is not None:

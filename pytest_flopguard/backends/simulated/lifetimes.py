@@ -39,6 +39,8 @@ _running_backward = torch._C._current_graph_task_id  # -1 outside backward
 _RESIZES = {"resize_", "resize_as_", "set_", "resize"}
 _INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
 _CUBLAS = Role("workspaces")
+# A loop that waits for another answer than a library is given would have no end.
+_MOST_ANSWERS = 4096
 # The shape of what these return, or the value, follows from values.
 _BY_VALUE = {"nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "bincount", "equal"}
 
@@ -105,6 +107,7 @@ class Lifetimes(TorchDispatchMode):
         self._gpu = gpu
         self._holdings = holdings
         self._references = references
+        self._answers: dict[str, int] = {}
         self._ops: dict[Any, _Op] = {}
         self._storages: dict[int, _Storage] = {}
         self._workspaces: set[tuple[str, bool, int]] = set()
@@ -198,6 +201,9 @@ class Lifetimes(TorchDispatchMode):
         if answer is None:
             raise value_reads.refuse("a value")
         self.assumed[answer[1]] = None
+        times = self._answers[answer[1]] = self._answers.get(answer[1], 0) + 1
+        if times > _MOST_ANSWERS:
+            raise value_reads.refuse("one value time and again")
         return answer[0]
 
     def _by_position(self, args: Any) -> Any:

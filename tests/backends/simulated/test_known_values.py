@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -98,6 +99,41 @@ def test_what_takes_a_shape_alone_needs_no_values(made: Callable[[torch.Tensor],
     assert made(torch.randn(2, 64, device="cuda")).tolist() == values
 
 
+def unknown(dtype: torch.dtype = torch.bool) -> torch.Tensor:
+    return (torch.randn(4, 64, device="cuda").argmax(1) > 3).to(dtype)
+
+
+def all_of(value: bool, dtype: torch.dtype = torch.bool) -> torch.Tensor:
+    return torch.full((4,), value, dtype=dtype, device="cuda")
+
+
+def test_one_side_may_decide_alone() -> None:
+    yes, no = [True] * 4, [False] * 4
+    assert (all_of(True) | unknown()).tolist() == (unknown() | all_of(True)).tolist() == yes
+    assert (all_of(False) & unknown()).tolist() == torch.logical_and(unknown(), all_of(False)).tolist() == no
+    assert (unknown(torch.long) & all_of(False)).tolist() == [0] * 4
+    assert torch.logical_or(unknown(torch.long), all_of(True, torch.long)).tolist() == yes
+    done = all_of(True)
+    done |= unknown()
+    assert done.tolist() == yes
+    # What generation does: it is over at the greatest length, whatever tokens there are.
+    assert ((torch.ones(4, dtype=torch.long, device="cuda") & ~(all_of(True) | unknown())).max() == 0).item() is True
+
+
+@pytest.mark.parametrize(
+    "undecided",
+    [
+        lambda: all_of(False) | unknown(),
+        lambda: all_of(True) & unknown(),
+        lambda: all_of(True, torch.long) | unknown(torch.long),
+        lambda: torch.tensor([True, False, True, True], device="cuda") | unknown(),
+    ],
+)
+def test_or_it_does_not(undecided: Callable[[], torch.Tensor]) -> None:
+    with pytest.raises(ValueRead):
+        undecided().tolist()
+
+
 def test_random_numbers_of_a_shape_are_drawn() -> None:
     shape = torch.randn(2, 64, device="cuda")
     torch.manual_seed(5)
@@ -133,6 +169,14 @@ def test_adafactor_s_norms_scale_numbers_alone(on_a_machine: Machine, foreach: b
     assert on_a_machine.assumed == (
         "the norms of Adafactor's weights and updates are 0, which changes numbers and no memory",
     )
+
+
+def test_who_asks_a_library_s_question_for_ever_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_flopguard.backends.simulated.lifetimes._MOST_ANSWERS", 3)
+    namespace: dict[str, Any] = {"wait": None}
+    exec(compile("def wait(done):\n    while not done.any():\n        pass\n", "/site/timm/wait.py", "exec"), namespace)
+    with pytest.raises(ValueRead, match="asks for one value time and again"):
+        namespace["wait"](torch.randn(64, device="cuda") > 0)
 
 
 def test_an_op_that_needs_data_is_an_error_that_names_it() -> None:
