@@ -41,6 +41,7 @@ from pytest_flopguard.core.record import Json, Record, RunReport, TestOutcome, r
 from pytest_flopguard.core.whole_file import write_whole
 from pytest_flopguard.fixture import FIXTURE, MARKER, FlopGuard, asks_for_guard
 from pytest_flopguard.raising import fail_or_warn
+from pytest_flopguard.reporters.absent_devices import absent_devices
 from pytest_flopguard.reporters.formats import Reporter, reporter_for
 from pytest_flopguard.reporters.junit_properties import PREFIX, properties
 from pytest_flopguard.reporters.paint import Paint
@@ -288,6 +289,7 @@ class Guard:
 
     def report(self) -> RunReport:
         """Return everything that was collected."""
+        records = tuple(record for each in self._records.values() for record in each)
         return RunReport(
             tool={"name": "pytest-flopguard", "version": _version("pytest-flopguard"), "engine": self.settings.engine},
             environment={
@@ -296,8 +298,8 @@ class Guard:
                 "torch": _version("torch"),
                 "pytest": pytest.__version__,
             },
-            records=tuple(record for records in self._records.values() for record in records),
-            notes=tuple(self._notes),
+            records=records,
+            notes=(*self._notes, *absent_devices(records)),
         )
 
     def _read_marker(self, item: pytest.Item, mark: pytest.Mark) -> tuple[Budget, tuple[Problem, ...]]:

@@ -337,6 +337,20 @@ def test_a_file_cut_short_stops_the_run_and_loses_nothing(project: Project, run:
         assert path.read_text() == short
 
 
+def test_memory_of_a_device_that_is_not_here_is_told_and_not_held(project: Project, run_both: Run, kept: Kept) -> None:
+    project(TESTS)
+    run_both("--flop-update=new").assert_outcomes(passed=2)
+    path = kept().path
+    for name in ("test_a", "test_b"):
+        header = f'[test."{name}".memory.cpu]\n'
+        gpu = f'[test."{name}".memory."cuda:sm90"]\nstart = 0\npeak = 1\ntorch = "2.13"\n\n'
+        assert header in path.read_text()
+        path.write_text(path.read_text().replace(header, gpu + header))
+    result = run_both("--flop-budget")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["note: memory on cuda:sm90 is not held here: 2 baselines have it", "2 measured: 2 ok"])
+
+
 def test_two_runs_at_once_keep_both_of_their_entries(project: Project, kept: Kept) -> None:
     pytester = project("\n".join(f"def test_{name}(): forward()\n" for name in "abcdef"))
     command = [sys.executable, "-m", "pytest", "--flop-update=new", "-p", "no:cacheprovider", "-q"]

@@ -151,7 +151,7 @@ REGRESSIONS = {
             "*+*activations, before *",
             "  by module",
             "*+*activations  Gpt.layers.*.mlp.0*, before 0 B",
-            "*activations  Gpt.layers.0-1.mlp.0  x2  aten.addmm  model*.py:* in forward",
+            "*activations  Gpt.layers.0-1.mlp.0  x2  aten.addmm  *model*.py:* in forward",
         ],
     ),
 }
