@@ -146,13 +146,13 @@ def _follow_write(op: KnownOp, func: Any, args: Any, kwargs: Any) -> None:
             return  # it writes to a part of something that is not known
         with reading_values():
             target.__dict__[_VALUE] = torch.empty_strided(target.shape, target.stride(), dtype=target.dtype)
-    decided = op.decided_by is not None and known[0] is not None and _decided(op, targets[0], args)
+    decided = known[0] if op.decided_by is not None and _decided(op, targets[0], args) else None
     try:
         run(func, args, kwargs)
     except (Unknown, RuntimeError, NotImplementedError, TypeError, ValueError):
-        if decided:
+        if decided is not None:
             with reading_values():
-                known[0].fill_(bool(op.decided_by))
+                decided.fill_(bool(op.decided_by))
             return
         for tensor in targets:
             stale = value(tensor)
