@@ -17,6 +17,8 @@ FOLDER = "__flopguard__"
 FORMAT_VERSION = 1
 # A file that was cut short at a line's end is still TOML: only its last line tells.
 END = "# The end: what stands above is whole."
+# How git begins a place where two sides of a merge meet.
+_CONFLICT = b"<<<<<<< "
 # A test's name in its module (``TestStep::test_small[2]``), and the region, empty for the whole test.
 Block = tuple[str, str]
 
@@ -69,6 +71,11 @@ def parse_baselines(raw: bytes, path: Path, shown: str) -> BaselineFile:
         text = raw.decode("utf-8").replace("\r\n", "\n")
         tree: Any = tomli.loads(text)
     except ValueError as error:
+        lines_of = enumerate(raw.splitlines(), 1)
+        merged = next((number for number, line in lines_of if line.startswith(_CONFLICT)), None)
+        if merged is not None:
+            told = "a merge left both sides in it: keep the whole entry of one"
+            raise UsageError([_bad(f"{shown}:{merged}", told)]) from error
         raise UsageError([_bad(f"{shown}:{error_line(error, raw)}", f"not valid TOML, {error}")]) from error
     last = text.count("\n") + 1
     version = tree.pop("format_version", None)

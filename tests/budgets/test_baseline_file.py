@@ -262,6 +262,18 @@ def test_both_sides_of_a_merge_are_one_too_many() -> None:
     assert "not valid TOML" in problems(text.replace(entry, f"<<<<<<< HEAD\n{entry}"))[0]
 
 
+def test_what_a_merge_left_is_named() -> None:
+    text = written({("test_a", ""): SMALL})
+    both = text.replace("flops = ", "<<<<<<< HEAD\nflops = {forward = 7}\n=======\nflops = ").replace(
+        '[test."test_a".modules]', '>>>>>>> feature\n[test."test_a".modules]'
+    )
+    [line] = problems(both)
+    assert line == (
+        f"{SHOWN}:5: not a baseline file that can be used: a merge left both sides in it: keep the whole entry of one "
+        "[bad-baseline]"
+    )
+
+
 def test_bytes_that_are_no_text() -> None:
     assert problems(b"format_version = 1\n\xff")[0].startswith(f"{SHOWN}:2: ")
 
