@@ -259,7 +259,7 @@ def test_both_sides_of_a_merge_are_one_too_many() -> None:
     text = written({("test_a", ""): SMALL})
     entry = text[text.index("[test") : text.index(END)]
     assert "not valid TOML" in problems(text.replace(entry, entry + entry))[0]
-    assert "not valid TOML" in problems(text.replace(entry, f"<<<<<<< HEAD\n{entry}"))[0]
+    assert "a merge left both sides" in problems(text.replace(entry, f"<<<<<<< HEAD\n{entry}"))[0]
 
 
 def test_what_a_merge_left_is_named() -> None:
