@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pytest_flopguard.reporters.github_body import body, headline, problem_body
 from pytest_flopguard.reporters.github_entries import Leg
+from pytest_flopguard.reporters.markdown_text import code
 
 ID = re.compile(r"[A-Za-z0-9._/-]{1,64}")
 DEFAULT_ID = "default"
@@ -25,8 +26,12 @@ def marker(name: str) -> str:
 def render(legs: Sequence[Leg], name: str, *, link: str = "") -> str:
     """Render runs as the comment with an id; ``link`` is where the job ran."""
     first = marker(name)
-    title = headline(legs) + ("" if name == DEFAULT_ID else f" (`{name}`)")
-    return f"{first}\n{body(legs, most=MOST_BYTES - len(first) - 1, title=title, link=link)}"
+    return f"{first}\n{body(legs, most=MOST_BYTES - len(first) - 1, title=title(legs, name), link=link)}"
+
+
+def title(legs: Sequence[Leg], name: str) -> str:
+    """Return the headline of runs with their id, which the usual one does not need."""
+    return headline(legs) + ("" if name == DEFAULT_ID else f" ({code(name)})")
 
 
 def render_problem(problem: str, name: str, *, link: str = "") -> str:

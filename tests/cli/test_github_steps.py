@@ -204,7 +204,9 @@ def test_no_summary_where_none_is_wanted(step: Step, job: Any, saved: Saved) -> 
 def test_a_summary_is_added_to_what_is_there(step: Step, job: Any, saved: Saved) -> None:
     (job.folder / "summary.md").write_text("# Before\n")
     step("publish", "--report", saved("report.json", {"test_b": 1}))
-    assert job.summary.startswith("# Before\n### flopguard: ")
+    step("publish", "--report", saved("report.json", {"test_b": 1}), "--id", "gpu")
+    assert job.summary.startswith("# Before\n### flopguard: 1 measured\n")
+    assert "\n### flopguard: 1 measured (`gpu`)\n" in job.summary
 
 
 def test_a_full_summary_is_left_alone(step: Step, job: Any, saved: Saved) -> None:
