@@ -149,6 +149,11 @@ def test_what_pytest_cannot_run_keeps_its_exit_code(start: Run, job: Any, argume
         told = "pytest ended with 4 and left no report: its output above says why"
         assert done.commands == [f"::error title=flopguard::{told} [no-report]"]
         assert f"### flopguard: no report\n\n{told}" in job.summary
+    else:
+        # No measured test is to blame, so it is told what is.
+        told = "pytest ended with 5, and not because of a measured test"
+        assert f"### flopguard: 0 measured\n\n- {told}\n" in job.summary
+        assert f"flopguard: fails the job: {told}\n" in done.log
 
 
 def test_wrong_inputs_run_nothing(start: Run, job: Any) -> None:

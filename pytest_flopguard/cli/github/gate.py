@@ -15,7 +15,7 @@ Outcome = Literal["passed", "failed", "error"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """The exit code, the outcome in a word, and why the job fails though pytest passed."""
+    """The exit code, the outcome in a word, and why the job fails where no measured test did."""
 
     code: int
     outcome: Outcome
@@ -28,11 +28,12 @@ def gate(legs: Sequence[Leg], fail_on: FailOn, *, pytest_code: int | None = None
     ``"error"`` is a run that failed, and on no limit.
     """
     broke = any(each.broken for leg in legs for each in leg.entries)
-    if pytest_code is None:
-        failed = any(fails(each.record, each.standing) for leg in legs for each in leg.entries)
-        pytest_code = int(failed or any(leg.lost for leg in legs))
-    if pytest_code:
-        return Gate(code=pytest_code, outcome="failed" if broke else "error")
+    failed = any(fails(each.record, each.standing) for leg in legs for each in leg.entries)
+    code = int(failed or any(leg.lost for leg in legs)) if pytest_code is None else pytest_code
+    if code:
+        other = f"pytest ended with {code}, and not because of a measured test"
+        reasons = () if failed or pytest_code is None else (other,)
+        return Gate(code=code, outcome="failed" if broke else "error", reasons=reasons)
     reasons = tuple(_reasons(legs, fail_on))
     return Gate(code=int(bool(reasons)), outcome="failed" if reasons else "passed", reasons=reasons)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -42,6 +43,8 @@ def run(_: Namespace) -> int:
     leg = leg_of(inputs.name, ended.report, base)
     judged = gate([leg], inputs.fail_on, pytest_code=ended.code)
     publication.annotate(leg, locate(root, job.workspace), inputs.fail_on)
+    if judged.outcome == "error":
+        leg = replace(leg, notes=(*leg.notes, *judged.reasons))
     if inputs.summary:
         publication.summarize(job, [leg])
     later = publication.comment(job, [leg], inputs.name, inputs.comment, folder / "comment.json")
