@@ -32,8 +32,8 @@ def gate(legs: Sequence[Leg], fail_on: FailOn, *, pytest_code: int | None = None
     code = int(failed or any(leg.lost for leg in legs)) if pytest_code is None else pytest_code
     if code:
         other = f"pytest ended with {code}, and not because of a measured test"
-        reasons = () if failed or pytest_code is None else (other,)
-        return Gate(code=code, outcome="failed" if broke else "error", reasons=reasons)
+        told = not failed and pytest_code is not None
+        return Gate(code=code, outcome="failed" if broke else "error", reasons=(other,) if told else ())
     reasons = tuple(_reasons(legs, fail_on))
     return Gate(code=int(bool(reasons)), outcome="failed" if reasons else "passed", reasons=reasons)
 
