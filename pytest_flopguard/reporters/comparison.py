@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from pytest_flopguard.core.comparison import VERDICTS, Compared, Number
 from pytest_flopguard.core.expectation import UNITS
+from pytest_flopguard.core.memory_delta import without_moves
 from pytest_flopguard.core.units import Unit
 from pytest_flopguard.reporters.amounts import exact, quantity_name, signed_amount
 from pytest_flopguard.reporters.baseline_diff import signed_percent
@@ -113,7 +114,8 @@ def _modules(compared: Compared) -> Iterator[str]:
         yield f"{signed_amount(each.flops, Unit.FLOP)}  {each.path or OUTSIDE}{times}  ({cause(each)})"
     if len(rows) > _TOP:
         yield f"and {len(rows) - _TOP} more places"
-    for device, held in compared.memory.items():
+    for device, every in compared.memory.items():
+        held = without_moves(every)
         for more in held[:_TOP]:
             yield f"{signed_amount(more.bytes, Unit.BYTE)}  {place(more)}  (on {device} at its peak)"
         if len(held) > _TOP:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pytest_flopguard.core.baseline import MemoryBaseline, held_quantity, memory_amount
 from pytest_flopguard.core.measurement import MemoryPeak
-from pytest_flopguard.core.memory_delta import HoldingDelta, memory_delta
+from pytest_flopguard.core.memory_delta import HoldingDelta, memory_delta, without_moves
 from pytest_flopguard.core.units import Unit, format_amount
 from pytest_flopguard.reporters.amounts import exact, percent, quantity_name, signed_amount
 from pytest_flopguard.reporters.module_costs import OUTSIDE
@@ -30,10 +30,13 @@ def memory_lines(accepted: MemoryBaseline, device: str, peak: MemoryPeak, *, ver
         before = accepted.start if name == _START else accepted.held.get(name, 0)
         told = f"{_words(name)}, before {format_amount(before, Unit.BYTE)}"
         yield f"  {signed_amount(size, Unit.BYTE):>13}  {percent(abs(size), old):>7}  {told}"
-    delta = memory_delta(accepted, peak)
-    if delta:
+    every = memory_delta(accepted, peak)
+    delta = every if verbosity > 1 else without_moves(every)
+    if every:
         yield "  by module"
         yield from (f"  {line}" for line in holding_lines(delta, old, verbosity=verbosity))
+    if len(delta) < len(every):
+        yield f"  {'':13}  {moves(len(every) - len(delta))} (-vv shows them)"
     if peak.owners:
         yield f"  all {format_amount(peak.peak_bytes, Unit.BYTE)} that were alive then, by category and module"
         yield from owner_lines(peak, verbosity=verbosity)
@@ -61,10 +64,15 @@ def memory_cause(accepted: MemoryBaseline, device: str, peak: MemoryPeak) -> str
         return ""
     name, size = next(iter(rows.items()))
     told = f"{_words(name)} on {device}: {signed_amount(size, Unit.BYTE)}"
-    first = next((each for each in memory_delta(accepted, peak) if each.category == name), None)
+    first = next((each for each in without_moves(memory_delta(accepted, peak)) if each.category == name), None)
     if first is None:
         return told
     return f"{told}, {signed_amount(first.bytes, Unit.BYTE)} of it in {first.path or OUTSIDE}"
+
+
+def moves(number: int) -> str:
+    """Tell how many differences were left out as moves."""
+    return f"{number:,} more in which one layer stands for another"
 
 
 def place(delta: HoldingDelta) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 from pytest_flopguard.core.baseline import MemoryBaseline, by_device, held_quantity, memory_amount
 from pytest_flopguard.core.measurement import MemoryPeak
-from pytest_flopguard.core.memory_delta import memory_delta
+from pytest_flopguard.core.memory_delta import memory_delta, without_moves
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit
 from pytest_flopguard.reporters.amounts import exact, percent, quantity_name
 from pytest_flopguard.reporters.baseline_diff import signed_percent
+from pytest_flopguard.reporters.memory_difference import moves
 from pytest_flopguard.reporters.module_costs import OUTSIDE
 from pytest_flopguard.reporters.owners_table import holdings
 from pytest_flopguard.reporters.sheet import Sheet, left, right, sheet, signed
@@ -71,8 +72,10 @@ def _alive(device: str, peak: MemoryPeak, accepted: MemoryBaseline | None) -> It
 
 
 def _differences(device: str, peak: MemoryPeak, accepted: MemoryBaseline) -> Iterator[Sheet]:
-    delta = memory_delta(accepted, peak)
-    if delta:
+    every = memory_delta(accepted, peak)
+    delta = without_moves(every)
+    if every:
+        note = f"{moves(len(every) - len(delta))}." if len(delta) < len(every) else ""
         whole = memory_amount(accepted, device)
         columns = (*right("bytes more", "of the baseline"), *left("category", "module"), *right("before", "now"))
         rows = (
@@ -86,7 +89,7 @@ def _differences(device: str, peak: MemoryPeak, accepted: MemoryBaseline) -> Ite
             )
             for each in delta
         )
-        yield sheet(f"Against the baseline, memory on {device} by module", columns, rows)
+        yield sheet(f"Against the baseline, memory on {device} by module", columns, rows, note)
 
 
 def _prediction(device: str, peak: MemoryPeak) -> Sheet:

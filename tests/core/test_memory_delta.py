@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pytest_flopguard.core.baseline import MemoryBaseline, baseline_of
 from pytest_flopguard.core.measurement import Measurement, MemoryPeak
-from pytest_flopguard.core.memory_delta import HoldingDelta, memory_delta, memory_delta_between
+from pytest_flopguard.core.memory_delta import HoldingDelta, memory_delta, memory_delta_between, without_moves
 from pytest_flopguard.core.owners import Owner, summed
 
 
@@ -84,6 +84,26 @@ def test_what_was_not_kept_before_cannot_be_compared() -> None:
     assert memory_delta(old, peak_of(*LAYERS)) == ()
     assert memory_delta(accepted_of(SMALL), replace(SMALL, owners=())) == ()
     assert memory_delta_between(old, accepted_of(SMALL)) == ()
+
+
+def test_a_peak_that_moves_to_another_layer_is_no_growth_there() -> None:
+    five = peak_of(
+        *(owner("parameters", f"Net.layers.{i}", 100) for i in range(5)),
+        owner("activations", "Net.layers.4", 10),
+        owner("activations", "Net.head4", 3),
+    )
+    found = memory_delta(accepted_of(SMALL), five)
+    moved = {row("activations", "Net.layers.0", 10, 0), row("activations", "Net.layers.4", 0, 10)}
+    assert moved < set(found)
+    # Layers 3 and 4 are new: nothing took their place elsewhere. A name that ends in a digit is no layer number.
+    assert without_moves(found) == (
+        row("parameters", "Net.layers.3-4", 0, 200, modules=2),
+        row("activations", "Net.head4", 0, 3),
+    )
+    # One byte more, and it is no mere move.
+    grown = memory_delta(accepted_of(SMALL), peak_of(*LAYERS, owner("activations", "Net.layers.2", 11)))
+    assert without_moves(grown) == grown
+    assert len(grown) == 2
 
 
 def test_two_baselines_differ_as_a_baseline_and_a_run_do() -> None:

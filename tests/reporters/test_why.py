@@ -58,6 +58,27 @@ def test_growth_is_told_by_module_with_equal_layers_folded(build: SimpleNamespac
     assert "activations  layers.0-2.mlp  x3, before 1,536 B" in why.render(with_modules(build), verbosity=2)
 
 
+def test_one_layer_that_stands_for_another_is_told_only_in_full(build: SimpleNamespace) -> None:
+    record = with_modules(build)
+    assert record.baseline is not None
+    accepted = replace(
+        record.baseline.memory["sim:h100"],
+        held={"activations": 4096},
+        modules={"layers.0-2.mlp": {"activations": 3072}, "layers.4.mlp": {"activations": 1024}},
+    )
+    moved = replace(record, baseline=replace(record.baseline, memory={"sim:h100": accepted}))
+    lines = why.render(moved, verbosity=0).splitlines()
+    start = lines.index("  by module")
+    assert lines[start + 1 : start + 3] == [
+        "         +4 KiB   57.14%  optimizer state  (outside any module), before 0 B",
+        "                 2 more in which one layer stands for another (-vv shows them)",
+    ]
+    full = why.render(moved, verbosity=2)
+    assert "activations  layers.3.mlp, before 0 B" in full
+    assert "activations  layers.4.mlp, before 1,024 B" in full
+    assert "2 more in which one layer stands for another." in html.render(build.run_of(moved))
+
+
 def test_the_ten_largest_growths_and_the_rest_in_one_line() -> None:
     delta = [
         HoldingDelta(category="activations", path=f"part{i}", modules=1, before=0, now=1000 - i) for i in range(12)
