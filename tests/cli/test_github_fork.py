@@ -60,6 +60,8 @@ def test_a_branch_of_ones_own_is_found_too(step: Step, job: Any, saved: Saved, g
         ({"head_repository": {"full_name": "other/net"}}, "no open pull request has the head 0123456789ab any more"),
         ({"head_branch": "other"}, "no open pull request has the head 0123456789ab any more"),
         ({"head_sha": "../../../user"}, "no open pull request has the head ../../../use any more"),
+        ({"head_sha": "\u00b2" * 40}, f"no open pull request has the head {'\u00b2' * 12} any more"),
+        ({"head_sha": None, "id": None}, "no open pull request has the head None any more"),
         ({"head_repository": None}, "no open pull request has the head 0123456789ab any more"),
     ],
 )
@@ -82,6 +84,17 @@ def test_a_closed_one_or_one_of_two_is_not_guessed(step: Step, job: Any, saved: 
         github.pull("octo/net", number, SHA, head=FORK, branch="feature/a b")
     assert "more than one pull request has the head" in step("fork-comment", "--report", report)[1][0]
     assert github.comments == {}
+
+
+@pytest.mark.parametrize("number", [None, "7", True, 7.0])
+def test_a_pull_request_without_a_number_is_none(
+    step: Step, job: Any, saved: Saved, fork: GitHubServer, number: object
+) -> None:
+    fork.pulls["octo/net"][0]["number"] = number
+    code, log = step("fork-comment", "--report", saved("report.json", {"test_b": 11}, limit=10))
+    assert code == 0
+    assert "no open pull request" in log[0]
+    assert fork.comments == {}
 
 
 def test_the_number_in_the_artifact_is_not_asked(step: Step, job: Any, saved: Saved, fork: GitHubServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from pytest_flopguard.cli.github.api import Api
 from pytest_flopguard.cli.github.job import Job
 from pytest_flopguard.core.errors import UsageError, problem
+
+_SHA = re.compile(r"[0-9a-f]+")
 
 
 class NoPullRequestError(Exception):
@@ -33,13 +36,13 @@ def fork_run(job: Job) -> ForkRun:
         expected = "workflow_run: this is for a workflow that runs after another one"
         name, value = "GITHUB_EVENT_NAME", job.event_name
         raise UsageError([problem("bad-value", "environment", name=name, value=value, expected=expected, hint="")])
-    head = given.get("head_repository")
+    head, number = given.get("head_repository"), given.get("id")
     return ForkRun(
         event=str(given.get("event", "")),
         sha=str(given.get("head_sha", "")),
         repository=str(head.get("full_name", "")) if isinstance(head, Mapping) else "",
         branch=str(given.get("head_branch", "")),
-        number=int(given.get("id", 0)),
+        number=number if type(number) is int else 0,
     )
 
 
@@ -56,12 +59,12 @@ def pull_request_of(run: ForkRun, api: Api, repository: str) -> int:
         (f"/repos/{repository}/pulls", {"state": "open", "head": branch}),
         (f"/repos/{repository}/commits/{run.sha}/pulls", {}),
     )
-    for path, query in places if run.sha.isalnum() else ():
-        found = {each["number"] for each in api.pages(path, **query) if _is_of(each, run)}
+    for path, query in places if _SHA.fullmatch(run.sha) else ():
+        found: set[int] = {each["number"] for each in api.pages(path, **query) if _is_of(each, run)}
         if len(found) > 1:
             raise NoPullRequestError(f"more than one pull request has the head {run.sha[:12]}")
         if found:
-            return int(found.pop())
+            return found.pop()
     raise NoPullRequestError(f"no open pull request has the head {run.sha[:12]} any more")
 
 
@@ -71,6 +74,7 @@ def _is_of(pull: Mapping[str, Any], run: ForkRun) -> bool:
     return (
         isinstance(head, Mapping)
         and isinstance(repository, Mapping)
+        and type(pull.get("number")) is int
         and pull.get("state") == "open"
         and head.get("sha") == run.sha
         and repository.get("full_name") == run.repository
