@@ -13,6 +13,8 @@ from action.github_server import GitHubServer
 from action.page_workflows import PAGE
 from action.project import NUMBER, REPOSITORY
 
+from pytest_flopguard import __version__
+
 REPORT = Path(__file__).parent.parent / "golden" / "report.json"
 # What is installed for the tests hides behind this: only the standard library and what is named is found.
 BARE = """\
@@ -34,7 +36,7 @@ INSTALL = re.compile(r"pip install --no-deps (?P<names>.+)$", re.MULTILINE)
 def installed() -> set[str]:
     """Return the packages that the page's jobs install."""
     (names,) = {found["names"] for found in INSTALL.finditer(PAGE.read_text("utf-8"))}
-    return {name.replace("-", "_") for name in names.split()}
+    return {name.partition("==")[0].replace("-", "_") for name in names.split()}
 
 
 def bare(
@@ -58,6 +60,11 @@ def bare(
         check=False,
     )
     return run.returncode, run.stdout
+
+
+def test_the_page_names_one_release() -> None:
+    text = PAGE.read_text("utf-8")
+    assert set(re.findall(r"pytest-flopguard(?:@v|==)([\d.]+)", text)) == {__version__}
 
 
 def test_merge(tmp_path: Path, github: GitHubServer) -> None:
