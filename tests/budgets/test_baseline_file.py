@@ -21,7 +21,7 @@ from pytest_flopguard.budgets.baseline_file import (
 from pytest_flopguard.budgets.baseline_text import file_text
 from pytest_flopguard.core.baseline import Baseline, MemoryBaseline, OpWork
 from pytest_flopguard.core.errors import UsageError
-from pytest_flopguard.core.measurement import PHASES, ParameterCount
+from pytest_flopguard.core.measurement import CATEGORIES, PHASES, ParameterCount
 from pytest_flopguard.core.workload import Workload, WorkloadCall
 
 SHOWN = "tests/__flopguard__/test_a.toml"
@@ -49,7 +49,9 @@ TEXT = st.text(min_size=1, max_size=12)
 COUNT = st.integers(min_value=0, max_value=2**70)
 AMOUNT = st.integers(min_value=1, max_value=2**70)
 TEXTS = st.text(max_size=9)
-HOLDINGS = st.dictionaries(TEXTS, st.dictionaries(TEXT, AMOUNT, min_size=1, max_size=2), max_size=3)
+HOLDINGS = st.dictionaries(
+    TEXTS, st.dictionaries(st.sampled_from(CATEGORIES), AMOUNT, min_size=1, max_size=2), max_size=1
+)
 
 
 def memory_baseline(holdings: dict[str, dict[str, int]], **numbers: Any) -> MemoryBaseline:
@@ -76,7 +78,7 @@ def baselines(draw: st.DrawFn) -> Baseline:
         flops={phase: flops for phase, flops in sums.items() if flops},
         attention=draw(st.sampled_from(["dense", "causal"])),
         parameters=draw(st.none() | st.builds(ParameterCount, count=COUNT, bytes=COUNT)),
-        memory=draw(st.dictionaries(TEXT, memory, max_size=2)),
+        memory=draw(st.dictionaries(TEXT, memory, max_size=1)),
         workload=Workload(calls=tuple(told), rest=draw(TEXT) if told else ""),
         modules=modules,
         reason=draw(st.text(max_size=12)),
