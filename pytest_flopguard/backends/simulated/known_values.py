@@ -14,7 +14,8 @@ from pytest_flopguard.backends.constant_tensors import reading_values, tensors
 
 # Masks, position ids and labels fit; activations do not, nor does anything whose values nobody decides by.
 _MOST_BYTES = 2**22
-_MOST_FLOATS = 16
+_MOST_FLOATS = 2**16
+_MOST_RANDOM = 16  # floats; what decides by more of them decides otherwise on a GPU
 _VALUE = "_flopguard_value"
 # What an op writes over need not be known before.
 _OVERWRITES = {"fill_", "zero_", "copy_", "random_", "uniform_", "normal_"}
@@ -36,14 +37,15 @@ class Unknown(Exception):
 class KnownOp:
     """What an op's schema tells of values: where it writes, whether its results have any."""
 
-    __slots__ = ("by_shape", "decided_by", "overwrites", "unwritten", "writes")
+    __slots__ = ("by_shape", "decided_by", "draws", "overwrites", "unwritten", "writes")
 
     def __init__(self, func: OpOverload) -> None:
         space, _, name = func._schema.name.partition("::")
         self.by_shape = name in _BY_SHAPE
         self.decided_by = _DECIDED_BY.get(name.removesuffix("_"))
+        self.draws = torch.Tag.nondeterministic_seeded in func.tags
         self.overwrites = name in _OVERWRITES
-        self.unwritten = name in _UNWRITTEN or space not in ("aten", "prims")
+        self.unwritten = name in _UNWRITTEN or space != "aten"
         self.writes = tuple(
             (at, each.name)
             for at, each in enumerate(func._schema.arguments)
@@ -98,7 +100,7 @@ def follow(op: KnownOp, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     elif op.unwritten:
         return
     elif isinstance(out, FakeTensor):  # by far the most frequent, and most often too large
-        if _is_small(out):
+        if _is_small(op, out):
             if op.by_shape:
                 args, kwargs = _shaped(args, kwargs, out)
             if not _keep((out,), func, args, kwargs) and op.decided_by is not None and _decided(op, out, args):
@@ -106,7 +108,7 @@ def follow(op: KnownOp, func: Any, args: Any, kwargs: Any, out: Any) -> None:
                     out.__dict__[_VALUE] = torch.full(out.shape, op.decided_by, dtype=out.dtype)
     else:
         results = tuple(tensors((out,)))
-        if results and all(_is_small(each) for each in results):
+        if results and all(_is_small(op, each) for each in results):
             _keep(results, func, args, kwargs)
 
 
@@ -138,7 +140,8 @@ def _decided(op: KnownOp, out: torch.Tensor, args: Any) -> bool:
 def _follow_write(op: KnownOp, func: Any, args: Any, kwargs: Any) -> None:
     targets = list(op.written(args, kwargs))
     known = [value(each) for each in targets]
-    if not any(each is not None for each in known) and not (op.overwrites and all(map(_is_small, targets))):
+    small = (op.overwrites or op.draws) and all(_is_small(op, each) for each in targets)
+    if not any(each is not None for each in known) and not (op.overwrites and small):
         return
     if op.overwrites and known == [None] and not op.unwritten:
         target = targets[0]
@@ -148,6 +151,8 @@ def _follow_write(op: KnownOp, func: Any, args: Any, kwargs: Any) -> None:
             target.__dict__[_VALUE] = torch.empty_strided(target.shape, target.stride(), dtype=target.dtype)
     decided = known[0] if op.decided_by is not None and _decided(op, targets[0], args) else None
     try:
+        if op.draws and not small:
+            raise Unknown
         run(func, args, kwargs)
     except (Unknown, RuntimeError, NotImplementedError, TypeError, ValueError):
         if decided is not None:
@@ -160,9 +165,11 @@ def _follow_write(op: KnownOp, func: Any, args: Any, kwargs: Any) -> None:
                 stale.untyped_storage().__dict__[_VALUE] = None
 
 
-def _is_small(tensor: torch.Tensor) -> bool:
+def _is_small(op: KnownOp, tensor: torch.Tensor) -> bool:
     measures = tensor.dtype.is_floating_point or tensor.dtype.is_complex
-    return tensor.numel() <= _MOST_FLOATS if measures else tensor.numel() * tensor.element_size() <= _MOST_BYTES
+    if measures:
+        return tensor.numel() <= (_MOST_RANDOM if op.draws else _MOST_FLOATS)
+    return tensor.numel() * tensor.element_size() <= _MOST_BYTES
 
 
 def _real(given: Any) -> Any:

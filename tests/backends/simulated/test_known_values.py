@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.simulated.cuda_kernels import NotSimulated
@@ -84,6 +85,25 @@ def test_large_tensors_have_none() -> None:
             torch.zeros(most + 1, dtype=dtype, device="cuda").any().item()
 
 
+def test_constants_have_values_and_random_numbers_have_few() -> None:
+    # A mask that is kept as floats decides like any other.
+    mask = torch.ones(4, 512, device="cuda")
+    mask[:, 500:] = 0
+    assert not (mask > 0).all().item()
+    assert mask.sum().item() == 2000
+    assert torch.ones(2**16, device="cuda").bool().all().item()
+    assert len(torch.rand(16, device="cuda").tolist()) == len(torch.empty(16, device="cuda").normal_().tolist()) == 16
+    for unknown in (
+        lambda: torch.ones(2**16 + 1, device="cuda"),
+        lambda: torch.rand(17, device="cuda"),
+        lambda: torch.empty(17, device="cuda").normal_(),
+        lambda: torch.ones(17, device="cuda").bernoulli_(),
+        lambda: F.dropout(torch.ones(17, device="cuda")),
+    ):
+        with pytest.raises(ValueRead):
+            unknown().tolist()
+
+
 @pytest.mark.parametrize(
     ("made", "values"),
     [
@@ -149,7 +169,7 @@ def test_a_library_s_check_of_unknown_values_is_an_assumption_that_is_told(on_a_
     scaler = torch.amp.GradScaler("cuda")
     weight = torch.randn(64, 64, device="cuda", requires_grad=True)
     optimizer = torch.optim.SGD([weight], lr=0.1)
-    scaler.scale((weight * 2).sum()).backward()
+    scaler.scale((weight * weight).sum()).backward()
     scaler.step(optimizer)
     scaler.update()
     assert on_a_machine.assumed == ("no gradient overflows under GradScaler",)
