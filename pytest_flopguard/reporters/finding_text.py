@@ -24,7 +24,8 @@ _BROKEN = {
 _UNDECIDED = {"no-baseline": "new", "workload-changed": "changed", "region-gone": "gone"}
 # Why there is no closed form: the reason is the whole story.
 _WITHOUT_FORM = ("no-model", "unknown-architecture", "bad-config", "bad-size")
-# What a baseline leaves undecided: the same.
+_WITH_NUMBERS = ("over-budget", "under-budget", "within-budget", "over-baseline", "under-baseline")
+# What a baseline leaves undecided: the reason again.
 _WITHOUT_NUMBER = ("no-baseline", "workload-changed", "region-gone", "baseline-environment")
 # What the limit column leaves out: the unit tells these two apart already.
 _PLAIN = ("flops", "peak_memory")
@@ -116,6 +117,9 @@ def sentence(finding: Finding, measurement: Measurement) -> str:
         return _disagreement(finding, measurement, finding.observed, value)
     if finding.code == "formula-differs":
         return _difference(finding, subject, finding.observed, value)
+    if finding.code not in _WITH_NUMBERS:
+        # A report may come from anywhere, and hold a code that no finding has.
+        return f"{subject}: {finding.reason or finding.status} [{finding.code}]"
     least = "at least " if is_lower_bound(finding, measurement) else ""
     excess = abs(finding.observed - value)
     return message(

@@ -112,6 +112,8 @@ def icicle_of(record: Record) -> object:
 @example(where=("records", 0, "baseline"), value={"flops": "x"})
 @example(where=("records", 0, "workload"), value={"calls": [{}]})
 @example(where=("records", 0, "findings", 0, "parts", 0, "modules"), value="(")
+@example(where=("records", 0, "findings", 1, "code"), value="")
+@example(where=("records", 0, "findings", 1, "code"), value="bad-value")
 def test_any_change_is_refused_or_rendered(
     tmp_path_factory: pytest.TempPathFactory, where: tuple[Any, ...], value: Any
 ) -> None:
