@@ -168,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         trouble = self.server.trouble(asked)
         if trouble is None:
             status, answer, headers = self._answer(asked)
-            self._send(status, json.dumps(answer).encode(), headers)
+            self._send(status, b"" if status == 204 else json.dumps(answer).encode(), headers)
             return
         if trouble.done:
             self._answer(asked)
@@ -197,10 +197,11 @@ class _Handler(BaseHTTPRequestHandler):
             if asked.method == "POST":
                 wrong = _wrong(asked.body)
                 return wrong or (201, server.comment(*place, asked.body["body"], server.login), {})
-        if (
-            match := re.fullmatch(r"/repos/([^/]+/[^/]+)/issues/comments/(\d+)", asked.path)
-        ) and asked.method == "PATCH":
-            return self._edit(match[1], int(match[2]), asked.body)
+        if (match := re.fullmatch(r"/repos/([^/]+/[^/]+)/issues/comments/(\d+)", asked.path)) and asked.method in (
+            "PATCH",
+            "DELETE",
+        ):
+            return self._edit(match[1], int(match[2]), asked.body if asked.method == "PATCH" else None)
         if (match := re.fullmatch(r"/repos/([^/]+/[^/]+)/pulls", asked.path)) and asked.method == "GET":
             return self._page(asked, list(_matching(server.pulls.get(match[1], []), asked.query)))
         if (
@@ -211,10 +212,13 @@ class _Handler(BaseHTTPRequestHandler):
             return self._page(asked, [each for each in own if each["head"]["sha"] == match[2]])
         return 404, {"message": "Not Found"}, {}
 
-    def _edit(self, repository: str, number: int, body: Json) -> tuple[int, Any, Mapping[str, str]]:
+    def _edit(self, repository: str, number: int, body: Json | None) -> tuple[int, Any, Mapping[str, str]]:
         for (owner, _), comments in self.server.comments.items():
-            for each in comments:
+            for each in list(comments):
                 if owner == repository and each["id"] == number:
+                    if body is None:
+                        comments.remove(each)
+                        return 204, None, {}
                     wrong = _wrong(body)
                     if wrong is None:
                         each["body"] = body["body"]

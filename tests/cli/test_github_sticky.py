@@ -87,6 +87,34 @@ def test_a_lost_answer_makes_no_second_comment(put: Put, github: GitHubServer) -
     assert github.bodies(REPO, NUMBER) == [f"{FIRST}\none"]
 
 
+def test_two_runs_at_once_leave_one_comment(put: Put, github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    comment = github.comment
+
+    def late(repository: str, number: int, body: str, login: str) -> object:
+        # Neither run has seen a comment, and the other one is a moment quicker.
+        monkeypatch.setattr(github, "comment", comment)
+        comment(repository, number, f"{FIRST}\nof the other run")
+        return comment(repository, number, body, login)
+
+    monkeypatch.setattr(github, "comment", late)
+    assert put("one") == "updated"
+    assert github.bodies(REPO, NUMBER) == [f"{FIRST}\none"]
+
+
+def test_nothing_else_is_taken_away(put: Put, github: GitHubServer) -> None:
+    github.comment(REPO, NUMBER, f"{FIRST}\nplanted", "mallory")
+    assert put("one") == "created"
+    assert github.asked("DELETE") == []
+    # Where nobody can look again, the comment is there all the same.
+    github.comments.clear()
+    seen = len(github.asked("GET"))
+    github.fail("GET", "/comments$", 200, raw=b"[]", times=1)
+    github.fail("GET", "/comments$", 500)
+    assert put("one") == "created"
+    assert len(github.asked("GET")) > seen + 1
+    assert len(github.bodies(REPO, NUMBER)) == 1
+
+
 def test_a_server_that_stays_broken_is_told_after_three_tries(put: Put, github: GitHubServer) -> None:
     github.fail("POST", "/comments$", 503, headers={"Retry-After": "0"})
     with pytest.raises(AbsentError, match="503"):

@@ -83,6 +83,10 @@ class Api:
         """Return the answer to a PATCH, which may be done twice."""
         return self._request("PATCH", self._url + path, body)[0]
 
+    def delete(self, path: str) -> None:
+        """Take something away; where that was done already, DeniedError says that it is not there."""
+        self._request("DELETE", self._url + path, None)
+
     def graphql(self, query: str) -> Any:
         """Return the ``data`` of a query that changes nothing, None where there is none."""
         root = f"{self._url.removesuffix('/v3')}/graphql"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from pytest_flopguard.cli.github.api import AbsentError, Api, DeniedError
+from pytest_flopguard.cli.github.api import AbsentError, Api, ApiError, DeniedError
 from pytest_flopguard.reporters.github_comment import marker
 
 # Who writes with the token of a job.
@@ -23,19 +23,37 @@ def write(
     if found is not None:
         if found.get("body") == body:
             return "same"
-        api.patch(f"/repos/{repository}/issues/comments/{found['id']}", {"body": body})
+        api.patch(_path(repository, found), {"body": body})
         return "updated"
     if not create:
         return "not needed"
     try:
-        api.post(f"/repos/{repository}/issues/{number}/comments", {"body": body})
+        made = api.post(f"/repos/{repository}/issues/{number}/comments", {"body": body})
     except AbsentError as error:
         if tries == 1:
             raise
         # It may be there though the answer was lost, so look again before writing a second one.
         api.wait(error, _TRIES - tries)
         return write(api, repository, number, name, body, create=create, tries=tries - 1)
-    return "created"
+    return "updated" if _was_second(api, repository, number, name, body, made) else "created"
+
+
+def _was_second(api: Api, repository: str, number: int, name: str, body: str, made: object) -> bool:
+    """Keep only the first of two comments where another run has made one at the same moment."""
+    try:
+        first = _ours(api, repository, number, marker(name))
+        if first is None or not isinstance(made, dict) or type(made.get("id")) is not int or first["id"] == made["id"]:
+            return False
+        api.patch(_path(repository, first), {"body": body})
+        api.delete(_path(repository, made))
+    except ApiError:
+        # What was made is there; the next run finds the first of them.
+        return False
+    return True
+
+
+def _path(repository: str, comment: Mapping[str, Any]) -> str:
+    return f"/repos/{repository}/issues/comments/{comment['id']}"
 
 
 def _ours(api: Api, repository: str, number: int, first: str) -> dict[str, Any] | None:
