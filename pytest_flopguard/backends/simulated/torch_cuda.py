@@ -35,6 +35,7 @@ _NEED_A_GPU = {
     **dict.fromkeys(
         ("MemPool", "use_mem_pool", "CUDAPluggableAllocator", "change_current_allocator", "caching_allocator_alloc",
          "caching_allocator_delete", "caching_allocator_enable", "get_per_process_memory_fraction"), _POOLS),
+    "GreenContext": "parts of a GPU are not simulated",
     **dict.fromkeys(("ExternalStream", "get_stream_from_external"), "its streams are not the driver's"),
     **dict.fromkeys(("_snapshot", "_dump_snapshot", "_record_memory_history"), _HISTORY),
 }  # fmt: skip
@@ -179,7 +180,7 @@ def _refusals() -> dict[str, Any]:
     for name, reason in _NEED_A_GPU.items():
         there = getattr(torch.cuda, name, None) or getattr(torch.cuda.memory, name, None)
         if there is not None:
-            found[name] = _refusing_class(name, reason) if isinstance(there, type) else _refusing(name, reason)
+            found[name] = _refusing_class(name, there, reason) if isinstance(there, type) else _refusing(name, reason)
     return found
 
 
@@ -190,8 +191,10 @@ def _refusing(name: str, reason: str) -> Any:
     return refuse
 
 
-def _refusing_class(name: str, reason: str) -> type:
-    return type(name, (), {"__init__": _refusing(name, reason)})
+def _refusing_class(name: str, there: type, reason: str) -> type:
+    refuse = _refusing(name, reason)
+    made = {"create": staticmethod(refuse)} if hasattr(there, "create") else {}
+    return type(name, (), {"__init__": refuse, **made})
 
 
 def _only_one(index: Any) -> None:

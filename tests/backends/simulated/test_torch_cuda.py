@@ -73,6 +73,12 @@ def test_everything_answers_or_says_why_not(machine: Machine, name: str) -> None
     assert said is None or f"torch.cuda.{name}: " in said
 
 
+def test_parts_of_a_gpu_are_refused_however_they_are_made(machine: Machine) -> None:
+    # Not every release makes them by create.
+    for make in (cuda.GreenContext, getattr(cuda.GreenContext, "create", cuda.GreenContext)):
+        assert "torch.cuda.GreenContext: parts of a GPU are not simulated" in (refusal(make, ()) or "")
+
+
 ASKED_OF_A_DEVICE = [
     "get_device_capability",
     "get_device_name",
