@@ -14,7 +14,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from pytest_flopguard.backends.constant_tensors import reading_values
-from pytest_flopguard.backends.simulated import cuda_abi, known_values, printed
+from pytest_flopguard.backends.simulated import cuda_abi, known_values, number_lists, printed
 from pytest_flopguard.backends.simulated.repeated_calls import NEW, RepeatedCalls, known
 from pytest_flopguard.backends.simulated.routing import routed
 from pytest_flopguard.backends.simulated.torch_cuda import Device, replacements
@@ -72,6 +72,7 @@ def _torch_itself() -> Iterator[tuple[Any, str, Any]]:
     yield fake_tensor, "init_gpu_context", lambda *_: None
     yield torch.utils, "swap_tensors", _swap
     yield torch.Tensor, "numpy", _numpy
+    yield from number_lists.replacements()
     yield FakeTensor, "__deepcopy__", _copied
     yield FakeTensor, "__reduce_ex__", _reduced
     yield FakeTensor, "__repr__", printed.text

@@ -30,6 +30,9 @@ def test_integers_and_masks_have_values() -> None:
     assert ids[ids > 3].shape == (2,)
     assert torch.equal(ids, ids.clone())
     assert not torch.equal(ids, ids + 1)
+    assert torch.allclose(torch.ones(3, device="cuda"), torch.ones(3, device="cuda"))
+    with pytest.raises(ValueRead, match="allclose"):
+        torch.allclose(torch.randn(40, device="cuda"), torch.randn(40, device="cuda"))
 
 
 def test_they_come_from_the_cpu_and_go_back() -> None:
@@ -197,6 +200,19 @@ def test_who_asks_a_library_s_question_for_ever_is_stopped(monkeypatch: pytest.M
     exec(compile("def wait(done):\n    while not done.any():\n        pass\n", "/site/timm/wait.py", "exec"), namespace)
     with pytest.raises(ValueRead, match="asks for one value time and again"):
         namespace["wait"](torch.randn(64, device="cuda") > 0)
+
+
+def test_tensors_are_made_of_lists_of_tensors() -> None:
+    ids = torch.arange(6, device="cuda").reshape(2, 3)
+    assert torch.tensor([ids[0].max(), ids[1].max(), 7], device="cuda").tolist() == [2, 5, 7]
+    nested = torch.as_tensor([[ids[1, 2]], [ids[0, 1]]])
+    assert (nested.tolist(), nested.dtype) == ([[5], [1]], torch.long)
+    with torch.device("cuda"):
+        assert torch.tensor([ids[1, 2]]).is_cuda
+    half = torch.tensor([torch.tensor(0.1, dtype=torch.float64, device="cuda")])
+    assert (half.tolist(), half.dtype) == ([0.1], torch.float64)
+    with pytest.raises(ValueRead, match=r"test_known_values\.py:\d+ in test_tensors"):
+        torch.tensor([torch.randn(64, device="cuda").sum()])
 
 
 def test_an_op_that_needs_data_is_an_error_that_names_it() -> None:
