@@ -84,6 +84,8 @@ _WHOLE: tuple[tuple[Any, Callable[..., Any]], ...] = (
 _SHAPES: tuple[tuple[Any, Callable[..., Any]], ...] = (
     (_aten._fused_rms_norm_backward.default, _fused_rms_norm_backward),
     (_aten._cudnn_rnn_backward.default, recurrent_kernels.backward),
+    (_aten._thnn_fused_gru_cell.default, recurrent_kernels.gru_cell),
+    (_aten._thnn_fused_gru_cell_backward.default, recurrent_kernels.gru_cell_backward),
     # Two that torch knows the shapes of since 2.13.
     (_aten._transformer_encoder_layer_fwd.default, _like_source),
     (_aten._standard_gamma.default, _like_source),

@@ -42,7 +42,9 @@ _CUBLAS = Role("workspaces")
 # A loop that waits for another answer than a library is given would have no end.
 _MOST_ANSWERS = 4096
 # The shape of what these return, or the value, follows from values.
-_BY_VALUE = {"nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "bincount", "equal"}
+_BY_VALUE = {
+    "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "bincount", "equal", "allclose",
+}  # fmt: skip
 
 
 class _Op:

@@ -25,14 +25,15 @@ def text(tensor: FakeTensor, *, tensor_contents: str | None = None) -> str:
     On a GPU printing takes memory too, so it is no harmless question. Torch and other libraries, which put tensors
     into the texts of errors, get shapes.
     """
+    # First who asks: torch puts tensors into texts while it runs kernels, where no value can be computed.
+    if tensor_contents is not None or _asked_by_a_library():
+        return _shape_only(tensor, tensor_contents=tensor_contents)
     known = known_values.value(tensor)
-    if known is not None:
-        with reading_values():
-            shown = repr(known)
-        return shown if tensor.device.type == "cpu" else f"{shown[:-1]}, device='{tensor.device}')"
-    if tensor_contents is None and not _asked_by_a_library():
+    if known is None:
         raise refuse("the values, to print them,")
-    return _shape_only(tensor, tensor_contents=tensor_contents)
+    with reading_values():
+        shown = repr(known)
+    return shown if tensor.device.type == "cpu" else f"{shown[:-1]}, device='{tensor.device}')"
 
 
 def formatted(tensor: FakeTensor, how: str) -> str:

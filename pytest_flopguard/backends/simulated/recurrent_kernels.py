@@ -1,7 +1,8 @@
-"""LSTM, GRU and RNN layers as one cuDNN op, as a CUDA build runs them.
+"""LSTM, GRU and RNN layers as one cuDNN op, and GRU cells as one kernel, as a CUDA build runs them.
 
-Source: aten/src/ATen/native/cudnn/RNN.cpp (_cudnn_impl, _cudnn_rnn_backward). torch has no fake kernel of the backward;
-one is given here. Weights are taken as flattened, as nn.LSTM keeps them on a GPU: one block, no copies.
+Source: aten/src/ATen/native/cudnn/RNN.cpp (_cudnn_impl, _cudnn_rnn_backward). torch has no fake kernel of the backward,
+nor of GRU cells; they are given here. Weights are taken as flattened, as nn.LSTM keeps them on a GPU: one block, no
+copies.
 """
 
 from __future__ import annotations
@@ -142,6 +143,21 @@ def backward(
         torch.empty_like(cx) if cx is not None else None,
         grads,
     )
+
+
+def gru_cell(
+    input_gates: torch.Tensor, hidden_gates: torch.Tensor, hx: torch.Tensor, *biases: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Shapes of ``_thnn_fused_gru_cell`` (RNN.cu): the state, and five values of each kept for backward."""
+    return torch.empty_like(hx, memory_format=torch.contiguous_format), hx.new_empty(hx.shape[0], 5 * hx.shape[1])
+
+
+def gru_cell_backward(grad: torch.Tensor, workspace: torch.Tensor, has_bias: bool) -> tuple[torch.Tensor | None, ...]:
+    """Shapes of ``_thnn_fused_gru_cell_backward``: three gates each way, the state, and the biases' sums."""
+    batch, gates = workspace.shape[0], workspace.shape[1] // 5 * 3
+    biases = [workspace.new_empty(gates) if has_bias else None for _ in range(2)]
+    state = torch.empty_like(grad, memory_format=torch.contiguous_format)
+    return (workspace.new_empty(batch, gates), workspace.new_empty(batch, gates), state, *biases)
 
 
 ROUTES: tuple[tuple[Any, Callable[..., Any]], ...] = (

@@ -277,3 +277,20 @@ def test_two_runs_are_alike() -> None:
             model(torch.empty(4, 32, 64, device="cuda")).sum().backward()
 
     assert peaks(program) == peaks(program)
+
+
+def test_a_cell_keeps_what_its_backward_needs() -> None:
+    # Batch 128, width 512: x, h, h' and 5 kept values of each; 3 H x H twice and 3 H twice for weights and biases.
+    # derivatives.yaml keeps the gates too, 3 each way, for second derivatives.
+    def program() -> int:
+        cell = nn.GRUCell(512, 512, device="cuda")
+        x = torch.zeros(128, 512, device="cuda", requires_grad=True)
+        h = torch.zeros(128, 512, device="cuda")
+        out = cell(x, h)
+        assert out.shape == (128, 512)
+        return torch.cuda.memory_allocated()
+
+    row = 128 * 4 * 512
+    weights = 2 * 3 * 512 * 512 * 4 + 2 * 3 * 512 * 4
+    with machine().running():
+        assert program() == weights + (1 + 1 + 1 + 5 + 2 * 3) * row + CUBLAS

@@ -55,6 +55,13 @@ def test_torch_may_tell_shapes_in_its_errors() -> None:
             x @ torch.randn(3, 3, device="cuda")
 
 
+def test_torch_puts_tensors_into_texts_while_a_kernel_runs() -> None:
+    # quantile interpolates by lerp_, whose checks write their text before they check.
+    with gpu():
+        x = torch.randn(100, device="cuda")
+        assert x.quantile(0.5).shape == x.quantile(torch.tensor(0.5, device="cuda")).shape == ()
+
+
 def test_modules_and_parameters_are_told_by_shape() -> None:
     with gpu():
         assert repr(nn.ParameterList([nn.Parameter(torch.empty(40, device="cuda"))])).count("40") == 1

@@ -59,6 +59,10 @@ def recurrent(device: str) -> None:
             model = layer(16, 32, 2, bidirectional=True, dropout=0.1, batch_first=True)
             model(torch.zeros(4, 10, 16, requires_grad=True))[0].sum().backward()
         nn.LSTM(16, 32, 2, proj_size=8)(torch.zeros(4, 10, 16))[0].sum().backward()
+        for cell in (nn.GRUCell, nn.RNNCell):
+            for bias in (True, False):
+                cell(16, 32, bias)(torch.zeros(4, 16, requires_grad=True)).sum().backward()
+        nn.LSTMCell(16, 32)(torch.zeros(4, 16))[0].sum().backward()
 
 
 def products(device: str) -> None:
