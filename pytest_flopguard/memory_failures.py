@@ -18,8 +18,7 @@ import pytest
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit
 from pytest_flopguard.reporters.details import memory
-from pytest_flopguard.reporters.owners_table import peak_lines
-from pytest_flopguard.reporters.owners_table import largest
+from pytest_flopguard.reporters.owners_table import largest, peak_lines
 
 FOLDER = Path(".flopguard") / "memory-snapshots"
 _ERROR = pytest.StashKey[BaseException]()
