@@ -27,6 +27,7 @@ _POOLS = "private pools and other allocators are not simulated"
 _HISTORY = "the report of a simulated GPU tells the owners of its memory"
 _NEED_A_GPU = {
     **dict.fromkeys(("CUDAGraph", "graph", "graph_pool_handle", "make_graphed_callables"), _GRAPHS),
+    **dict.fromkeys(("export_dot", "export_graph_data"), _GRAPHS),
     **dict.fromkeys(
         ("clock_rate", "device_memory_used", "memory_usage", "power_draw", "temperature", "utilization",
          "list_gpu_processes", "current_blas_handle", "current_solver_handle", "check_error", "cudart",
