@@ -8,15 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_flopguard.backends.simulated.machine import Machine
-
-
-@pytest.fixture
-def machine():
-    found = Machine.start("h100", allocator="")
-    assert isinstance(found, Machine), found
-    return found
-
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_copied_parameter_is_a_parameter_of_its_own(machine, device):

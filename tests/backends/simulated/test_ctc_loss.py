@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,10 +11,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.simulated import ctc_loss
 from pytest_flopguard.backends.simulated.machine import Machine
 from pytest_flopguard.backends.simulated.value_reads import ValueRead
+
+pytestmark = pytest.mark.usefixtures("running")
 
 STEPS, BATCH, LABELS, LONGEST = 50, 4, 20, 10
 INPUTS, TARGETS = [50, 50, 40, 50], [10, 3, 7, 1]
@@ -29,19 +29,6 @@ class Seen(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.names.append(func._schema.name.removeprefix("aten::"))
         return func(*args, **(kwargs or {}))
-
-
-@pytest.fixture
-def machine() -> Machine:
-    machine = Machine.start("h100", allocator="")
-    assert not isinstance(machine, Unavailable), machine.reason
-    return machine
-
-
-@pytest.fixture(autouse=True)
-def running(machine: Machine) -> Iterator[None]:
-    with machine.running():
-        yield
 
 
 def log_probs(steps: int = STEPS, batch: int = BATCH, labels: int = LABELS, **more: Any) -> Tensor:

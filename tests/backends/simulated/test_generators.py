@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.simulated.machine import Machine
 from pytest_flopguard.backends.simulated.value_reads import ValueRead
 
+pytestmark = pytest.mark.usefixtures("running")
+
 REAL = torch.Generator
-
-
-@pytest.fixture
-def machine() -> Machine:
-    machine = Machine.start("h100", allocator="")
-    assert not isinstance(machine, Unavailable), machine.reason
-    return machine
-
-
-@pytest.fixture(autouse=True)
-def running(machine: Machine) -> Iterator[None]:
-    with machine.running():
-        yield
 
 
 def numbers(generator: torch.Generator | None = None, *, device: str = "cuda") -> list[int]:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.simulated.cuda_kernels import NotSimulated
 from pytest_flopguard.backends.simulated.machine import Machine
 from pytest_flopguard.backends.simulated.value_reads import ValueRead
 
-
-@pytest.fixture(autouse=True)
-def on_a_machine() -> Iterator[Machine]:
-    machine = Machine.start("h100", allocator="")
-    assert not isinstance(machine, Unavailable), machine.reason
-    with machine.running():
-        yield machine
+pytestmark = pytest.mark.usefixtures("running")
 
 
 def test_integers_and_masks_have_values() -> None:
@@ -168,18 +161,18 @@ def test_random_numbers_of_a_shape_are_drawn() -> None:
     assert torch.rand(4, device="cpu").tolist() == on_cpu
 
 
-def test_a_library_s_check_of_unknown_values_is_an_assumption_that_is_told(on_a_machine: Machine) -> None:
+def test_a_library_s_check_of_unknown_values_is_an_assumption_that_is_told(machine: Machine) -> None:
     scaler = torch.amp.GradScaler("cuda")
     weight = torch.randn(64, 64, device="cuda", requires_grad=True)
     optimizer = torch.optim.SGD([weight], lr=0.1)
     scaler.scale((weight * weight).sum()).backward()
     scaler.step(optimizer)
     scaler.update()
-    assert on_a_machine.assumed == ("no gradient overflows under GradScaler",)
+    assert machine.assumed == ("no gradient overflows under GradScaler",)
 
 
 @pytest.mark.parametrize("foreach", [False, True])
-def test_adafactor_s_norms_scale_numbers_alone(on_a_machine: Machine, foreach: bool) -> None:
+def test_adafactor_s_norms_scale_numbers_alone(machine: Machine, foreach: bool) -> None:
     weight = torch.randn(64, 32, device="cuda", requires_grad=True)
     bias = torch.randn(32, device="cuda", requires_grad=True)
     optimizer = torch.optim.Adafactor([weight, bias], foreach=foreach)
@@ -188,8 +181,8 @@ def test_adafactor_s_norms_scale_numbers_alone(on_a_machine: Machine, foreach: b
         optimizer.step()
     # State: a row of 64, a column of 32 and the variance of the bias, a block of 512 each, with weight, bias and their
     # gradients of 8192 and 512 bytes, and two workspaces of cuBLAS. Steps are on the CPU.
-    assert on_a_machine.allocator.stats.allocated.current == 3 * 512 + 2 * (8192 + 512) + 2 * 32 * 2**20
-    assert on_a_machine.assumed == (
+    assert machine.allocator.stats.allocated.current == 3 * 512 + 2 * (8192 + 512) + 2 * 32 * 2**20
+    assert machine.assumed == (
         "the norms of Adafactor's weights and updates are 0, which changes numbers and no memory",
     )
 

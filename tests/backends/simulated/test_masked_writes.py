@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
-from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.simulated.machine import Machine
 from pytest_flopguard.backends.simulated.value_reads import ValueRead
 
-
-@pytest.fixture
-def machine() -> Machine:
-    machine = Machine.start("h100", allocator="")
-    assert not isinstance(machine, Unavailable), machine.reason
-    return machine
-
-
-@pytest.fixture(autouse=True)
-def running(machine: Machine) -> Iterator[None]:
-    with machine.running():
-        yield
+pytestmark = pytest.mark.usefixtures("running")
 
 
 def test_a_number_is_written_where_nobody_knows(machine: Machine) -> None:

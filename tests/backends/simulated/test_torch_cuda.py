@@ -6,14 +6,13 @@ import copy
 import inspect
 import io
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.simulated.cuda_kernels import NotSimulated
 from pytest_flopguard.backends.simulated.machine import Machine
 from pytest_flopguard.backends.simulated.value_reads import ValueRead
@@ -51,14 +50,6 @@ NO_CALLS = {
 }
 
 
-@pytest.fixture
-def machine() -> Iterator[Machine]:
-    found = Machine.start("h100", allocator="")
-    assert not isinstance(found, Unavailable)
-    with found.running():
-        yield found
-
-
 def refusal(ask: Callable[..., Any], given: tuple[Any, ...]) -> str | None:
     try:
         ask(*given)
@@ -68,12 +59,12 @@ def refusal(ask: Callable[..., Any], given: tuple[Any, ...]) -> str | None:
 
 
 @pytest.mark.parametrize("name", sorted(set(cuda.__all__) - NO_CALLS))
-def test_everything_answers_or_says_why_not(machine: Machine, name: str) -> None:
+def test_everything_answers_or_says_why_not(machine: Machine, running: None, name: str) -> None:
     said = refusal(getattr(cuda, name), ARGUMENTS[name]() if name in ARGUMENTS else ())
     assert said is None or f"torch.cuda.{name}: " in said
 
 
-def test_parts_of_a_gpu_are_refused_however_they_are_made(machine: Machine) -> None:
+def test_parts_of_a_gpu_are_refused_however_they_are_made(machine: Machine, running: None) -> None:
     # Not every release makes them by create.
     for make in (cuda.GreenContext, getattr(cuda.GreenContext, "create", cuda.GreenContext)):
         assert "torch.cuda.GreenContext: parts of a GPU are not simulated" in (refusal(make, ()) or "")
@@ -99,7 +90,7 @@ ASKED_OF_A_DEVICE = [
 
 
 @pytest.mark.parametrize("name", ASKED_OF_A_DEVICE)
-def test_devices_are_named_in_every_way(machine: Machine, name: str) -> None:
+def test_devices_are_named_in_every_way(machine: Machine, running: None, name: str) -> None:
     ask = getattr(cuda, name)
     answers = [ask()] if name == "is_bf16_supported" else [ask(), ask(0), ask(torch.device("cuda"))]
     if "device" in inspect.signature(ask).parameters or name != "is_bf16_supported":
@@ -107,7 +98,7 @@ def test_devices_are_named_in_every_way(machine: Machine, name: str) -> None:
     assert all(each == answers[0] for each in answers)
 
 
-def test_figures_of_the_allocator(machine: Machine) -> None:
+def test_figures_of_the_allocator(machine: Machine, running: None) -> None:
     kept = torch.zeros(MIB, dtype=torch.uint8, device="cuda")
     torch.zeros(MIB, dtype=torch.uint8, device="cuda")
     stats = cuda.memory_stats()
@@ -117,7 +108,7 @@ def test_figures_of_the_allocator(machine: Machine) -> None:
     assert kept.shape == (MIB,)
 
 
-def test_there_is_one_gpu(machine: Machine) -> None:
+def test_there_is_one_gpu(machine: Machine, running: None) -> None:
     assert cuda.device_count() == 1
     for ask in (
         lambda: torch.zeros(3, device="cuda:1"),
@@ -130,30 +121,28 @@ def test_there_is_one_gpu(machine: Machine) -> None:
     cuda.set_device(torch.device("cuda", 0))
 
 
-def test_classes_that_need_a_driver_stay_classes(machine: Machine) -> None:
+def test_classes_that_need_a_driver_stay_classes(machine: Machine, running: None) -> None:
     assert not isinstance(3, cuda.CUDAGraph)
     with pytest.raises(NotSimulated, match="CUDA graphs are not simulated"):
         cuda.CUDAGraph()
 
 
-def test_nothing_is_left_afterwards() -> None:
+def test_nothing_is_left_afterwards(machine: Machine) -> None:
     before = {name: getattr(cuda, name) for name in cuda.__all__ if hasattr(cuda, name)}
-    found = Machine.start("h100", allocator="")
-    assert isinstance(found, Machine)
-    with found.running():
+    with machine.running():
         assert cuda.is_available()
     assert {name: getattr(cuda, name) for name in before} == before
     assert pickle.loads(pickle.dumps(torch.ones(2))).tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("save", [pickle.dumps, lambda what: torch.save(what, io.BytesIO())], ids=["pickle", "save"])
-def test_values_that_nobody_knows_are_not_saved(machine: Machine, save: Callable[[Any], Any]) -> None:
+def test_values_that_nobody_knows_are_not_saved(machine: Machine, running: None, save: Callable[[Any], Any]) -> None:
     save(torch.arange(3, device="cuda"))
     with pytest.raises(ValueRead, match="the values, to save them"):
         save(nn.Linear(30, 30, device="cuda").state_dict())
 
 
-def test_copies(machine: Machine) -> None:
+def test_copies(machine: Machine, running: None) -> None:
     layer = nn.Linear(512, 512, bias=False, device="cuda")
     assert cuda.memory_allocated() == MIB
     shallow, deep = copy.copy(layer.weight), copy.deepcopy(layer)
@@ -162,7 +151,7 @@ def test_copies(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("fullgraph", [True, False])
-def test_compiled_functions_run_as_written_and_that_is_said(machine: Machine, fullgraph: bool) -> None:
+def test_compiled_functions_run_as_written_and_that_is_said(machine: Machine, running: None, fullgraph: bool) -> None:
     x = torch.zeros(512, 512, device="cuda")
     compiled = torch.compile(lambda x: x.relu().exp(), fullgraph=fullgraph)
     assert machine.assumed == ()
