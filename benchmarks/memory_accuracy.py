@@ -46,7 +46,7 @@ def predict(gpu: str, jobs: int) -> None:
 
 
 def track(gpu: str, jobs: int) -> None:
-    """Let MemTracker follow its cases in so many processes."""
+    """Let MemTracker follow all cases in so many processes."""
 
     def one(number: int) -> None:
         command = [sys.executable, __file__, "--gpu", gpu, "--tracker", f"{number}/{jobs}"]
@@ -57,12 +57,12 @@ def track(gpu: str, jobs: int) -> None:
 
 
 def track_share(gpu: str, share: str) -> None:
-    """Let MemTracker follow every so-manieth of its cases in this process."""
-    from ground_truth.second_opinions import TRACKED, tracked
+    """Let MemTracker follow every so-manieth of the cases in this process."""
+    from ground_truth.second_opinions import tracked
     from memory_zoo import BY_NAME
 
     first, every = map(int, share.split("/"))
-    for name in TRACKED[first::every]:
+    for name in sorted(BY_NAME)[first::every]:
         (FOLDER / f"{name}.tracked").write_text(json.dumps(tracked(BY_NAME[name], gpu)), encoding="utf-8")
 
 

@@ -46,9 +46,9 @@ def test_variants_are_of_cases_that_exist(zoo):
 
 
 def test_second_opinions_are_of_cases_that_exist(zoo):
-    from ground_truth.second_opinions import FORMS, TRACKED, closed_form
+    from ground_truth.second_opinions import FORMS, closed_form
 
-    assert set(TRACKED) | set(FORMS) <= set(zoo.BY_NAME)
+    assert set(FORMS) <= set(zoo.BY_NAME)
     assert all(closed_form(name) for name in FORMS)
     assert closed_form("mlp_tiny_sgd") is None
 
