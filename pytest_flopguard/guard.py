@@ -72,6 +72,7 @@ class Guard:
         self._changes: list[Change] = []
         # Tests that have baselines and are gone, by module and name: for a run that takes their entries away.
         self.vanished: list[tuple[str, str]] = []
+        self.gone: list[tuple[str, str, Problem]] = []  # in a run that does not
         self.baselines = Baselines(
             settings.rootdir,
             Terms(
@@ -103,10 +104,9 @@ class Guard:
         problems |= dict.fromkeys(self.baselines.read(self._plans))
         problems |= dict.fromkeys(self._wrong_formulas())
         problems |= dict.fromkeys(self.simulation.problems(self._plans))
-        if complete and not problems:
-            problems |= dict.fromkeys(self._stale())
         if problems:
             raise UsageError(problems)
+        self.gone = list(self._stale()) if complete else []
 
     def explain(self, nodeid: str) -> Iterator[Resolution]:
         """Yield what budgets say of the tests that a node id names, from where pytest was started or from the root."""
@@ -130,7 +130,8 @@ class Guard:
 
     def watches(self, item: pytest.Item) -> bool:
         """Whether to measure this test; others only where the project itself has imported torch."""
-        return self.is_guarded(item) or (self.settings.measure == "all" and "torch" in sys.modules)
+        everything = self.settings.measure == "all" and item.nodeid in self._plans
+        return self.is_guarded(item) or (everything and "torch" in sys.modules)
 
     def session(self) -> Session:
         """Return the session; building it imports torch."""
@@ -324,7 +325,7 @@ class Guard:
         root = config.rootpath
         return lambda file: (file in files and not selects) or not (root / file).exists()
 
-    def _stale(self) -> Iterator[Problem]:
+    def _stale(self) -> Iterator[tuple[str, str, Problem]]:
         """Yield entries for tests that are gone, as far as this run can know; an update takes them away instead."""
         option = self._config.getoption
         if option("keyword", "") or option("markexpr", "") or option("deselect", None):
@@ -337,7 +338,7 @@ class Guard:
                 if {"changed", "trim"} & set(self.settings.update):
                     self.vanished.append((module, test))
                 else:
-                    yield told
+                    yield module, test, told
 
     def _expectations(self, item: pytest.Item, session: Session) -> Iterator[Expectation]:
         if item.nodeid in self._plans:

@@ -153,8 +153,11 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     guard = config.stash[_GUARD]
     if guard is None:
         return
+    from pytest_flopguard.raising import gone_tests
+
     try:
         guard.plan(items, complete=not session.testsfailed)
+        items.extend(gone_tests(session, guard.gone))
     except UsageError as error:
         if not hasattr(config, "workeroutput"):
             raise _told(error) from error

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -202,7 +203,7 @@ def test_a_test_of_ones_own_failure_is_not_compared(project: Project, run: Run) 
 def test_gone_tests_are_told_by_a_full_run_and_taken_away_by_an_update(
     project: Project, run: Run, run_both: Run, kept: Kept
 ) -> None:
-    project(TESTS)
+    pytester = project(TESTS)
     run("--flop-update=new")
     project("def test_a(): forward()\n\ndef test_c(): forward()\n")
     # Two workers tell in another way what they collected. A run that filters cannot know what is gone.
@@ -210,10 +211,13 @@ def test_gone_tests_are_told_by_a_full_run_and_taken_away_by_an_update(
     # Neither is one that names a file a full run: who works on it is not stopped, and nothing is taken away.
     run_both("--flop-update=trim", "test_model.py").assert_outcomes(passed=2)
     assert totals(kept()) == {"test_a": 2048, "test_b": 2048}
-    result = run_both("--flop-budget")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result = run_both("--flop-budget", "--junitxml=junit.xml")
+    result.assert_outcomes(passed=2, failed=1)
     told = "__flopguard__/test_model.toml:*: the baseline of 'test_b' is for no test; did you mean 'test_*'? *stale*"
-    (result.stderr if "ERROR" in result.stderr.str() else result.stdout).fnmatch_lines([f"*{told}*"])
+    result.stdout.fnmatch_lines([told, "*deleted *--flop-update=trim*", "FAILED test_model.py::test_b - *"])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    (suite,) = ElementTree.parse(pytester.path / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "0")
     run("--flop-update=trim", "-k", "test_a or test_c")
     assert totals(kept()) == {"test_a": 2048, "test_b": 2048}
     run_both("--flop-update=trim", "--flop-update=new").assert_outcomes(passed=2)
@@ -224,8 +228,8 @@ def test_a_folder_that_is_named_is_collected_whole(project: Project, run: Run) -
     pytester = project(TESTS)
     run("--flop-update=new").assert_outcomes(passed=2)
     project("def test_a(): forward()\n")
-    assert run("--flop-budget", ".").ret == pytest.ExitCode.USAGE_ERROR
-    assert run("--flop-budget", str(pytester.path)).ret == pytest.ExitCode.USAGE_ERROR
+    run("--flop-budget", ".").assert_outcomes(passed=1, failed=1)
+    run("--flop-budget", str(pytester.path)).assert_outcomes(passed=1, failed=1)
 
 
 def test_updates_may_be_named_in_one_list(project: Project, run: Run, kept: Kept) -> None:
@@ -244,8 +248,8 @@ def test_a_file_whose_module_is_gone_is_told(project: Project, run: Run) -> None
     pytester.path.joinpath("test_gone.py").unlink()
     run("--flop-budget", "test_model.py").assert_outcomes(passed=2)
     result = run("--flop-budget")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*__flopguard__/test_gone.toml:4: the baseline of 'test_a' is for no test*"])
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["*__flopguard__/test_gone.toml:4: the baseline of 'test_a' is for no test*"])
     run("--flop-update=trim").assert_outcomes(passed=2)
     run("--flop-budget").assert_outcomes(passed=2)
 
