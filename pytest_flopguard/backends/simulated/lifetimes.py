@@ -260,7 +260,12 @@ class Lifetimes(TorchDispatchMode):
 
     def _born(self, func: Any, tensor: FakeTensor, args: Any) -> None:
         __tracebackhide__ = True
-        storage = tensor.untyped_storage()
+        try:
+            storage = tensor.untyped_storage()
+        except NotImplementedError as error:
+            raise not_simulated(
+                str(func), f"{tensor.layout} tensors have no one memory that could be followed"
+            ) from error
         if storage._cdata not in self._storages:
             if tensor.fake_device.index:
                 raise another_gpu(tensor.fake_device)

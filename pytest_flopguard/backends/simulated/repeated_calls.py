@@ -165,7 +165,7 @@ def _is_asked(func: Any) -> bool:
 
 
 def _strided(tensor: FakeTensor, keys: int) -> bool:
-    _has_strides[keys] = tensor.layout is torch.strided and not tensor.is_quantized
+    _has_strides[keys] = tensor.layout is torch.strided and not (tensor.is_quantized or tensor.is_nested)
     return _has_strides[keys]
 
 
@@ -186,6 +186,8 @@ def _parts(func: Any, tensors: list[FakeTensor], out: Any) -> Any:
             parts.append((each,))
             continue
         if type(each) is not FakeTensor or each.requires_grad or each.constant is not None:
+            return None
+        if not _strided(each, _keys(each).raw_repr()):
             return None
         shared = each.untyped_storage()._cdata in memory
         if shared and not ((func.is_view or func is _UNSAFE_VIEW) and len(tensors) == 1):

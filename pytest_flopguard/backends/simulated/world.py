@@ -10,11 +10,13 @@ from unittest.mock import patch
 
 import torch
 import torch._subclasses.fake_tensor as fake_tensor
+import torch.nested._internal.nested_tensor as nested_tensor
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from pytest_flopguard.backends.constant_tensors import reading_values
 from pytest_flopguard.backends.simulated import cuda_abi, known_values, number_lists, printed
+from pytest_flopguard.backends.simulated.cuda_kernels import not_simulated
 from pytest_flopguard.backends.simulated.repeated_calls import NEW, RepeatedCalls, known
 from pytest_flopguard.backends.simulated.routing import routed
 from pytest_flopguard.backends.simulated.torch_cuda import Device, replacements
@@ -74,6 +76,7 @@ def _torch_itself() -> Iterator[tuple[Any, str, Any]]:
     yield torch.Tensor, "numpy", _numpy
     yield from number_lists.replacements()
     yield FakeTensor, "__deepcopy__", _copied
+    yield nested_tensor, "get_tensor_symint", _jagged
     yield FakeTensor, "__reduce_ex__", _reduced
     yield FakeTensor, "__repr__", printed.text
     yield FakeTensor, "__format__", printed.formatted
@@ -96,6 +99,10 @@ def _numpy(tensor: torch.Tensor, *, force: bool = False) -> Any:
         raise refuse("the values")
     with reading_values():
         return _real_numpy(known, force=force)
+
+
+def _jagged(*_: Any, **__: Any) -> Any:
+    raise not_simulated("torch.nested", "the lengths of jagged tensors are values")
 
 
 _real_reduce: Any = torch.Tensor.__reduce_ex__

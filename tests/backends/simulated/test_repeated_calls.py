@@ -118,6 +118,9 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "another memory": lambda x, y: (x.set_(y.untyped_storage(), 2, (3,), (1,)), x.shape),
     "onto the CPU": lambda x, y: x.cpu(),
     "one of a constant": lambda x, y: torch.tensor(3.0) * x,
+    "a sparse one": lambda x, y: aten._sparse_coo_tensor_with_dims_and_tensors(
+        1, 1, [9, x.shape[1]], made((1, 4), torch.long), x[:4], dtype=x.dtype, layout=torch.sparse_coo, device=x.device
+    ).layout,
     "something that fails": lambda x, y: failure(lambda: x @ y),
 }  # fmt: skip
 

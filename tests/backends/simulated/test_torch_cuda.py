@@ -121,6 +121,14 @@ def test_there_is_one_gpu(machine: Machine, running: None) -> None:
     cuda.set_device(torch.device("cuda", 0))
 
 
+def test_tensors_without_one_memory_are_refused_by_name(machine: Machine, running: None) -> None:
+    with pytest.raises(NotSimulated, match="lengths of jagged tensors are values"):
+        torch.nested.nested_tensor([torch.zeros(2, 4), torch.zeros(3, 4)], layout=torch.jagged, device="cuda")
+    embedding = nn.Embedding(10, 4, device="cuda", sparse=True)
+    with pytest.raises(NotSimulated, match=r"torch\.sparse_coo tensors have no one memory"):
+        embedding(torch.zeros(3, dtype=torch.long, device="cuda")).sum().backward()
+
+
 def test_classes_that_need_a_driver_stay_classes(machine: Machine, running: None) -> None:
     assert not isinstance(3, cuda.CUDAGraph)
     with pytest.raises(NotSimulated, match="CUDA graphs are not simulated"):
