@@ -2,8 +2,8 @@
 
     python benchmarks/memory_accuracy.py [--write] [--keep] [--gpu h100]
 
-Predicts the memory zoo anew, which takes about a quarter of an hour on two cores; ``--keep`` takes what the last call
-has left in build/memory-accuracy.
+Predicts the memory zoo anew and lets MemTracker follow it, minutes each on two cores; ``--keep`` takes what the last
+call has left in build/memory-accuracy.
 """
 
 from __future__ import annotations
