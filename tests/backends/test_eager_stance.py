@@ -158,3 +158,12 @@ assert "torch._dynamo" not in sys.modules
 def test_the_compiler_is_loaded_only_by_who_needs_it(script: str) -> None:
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_where_calls_cannot_be_heard_one_is_taken_for_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[None] = []
+    with EagerStance(lambda: heard.append(None)):
+        assert heard == []
+    monkeypatch.delattr(torch._dynamo.eval_frame, "_callback_from_stance")
+    with EagerStance(lambda: heard.append(None)):
+        assert heard == [None]
