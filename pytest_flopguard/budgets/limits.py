@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pytest_flopguard.budgets.draft import Draft, KeyPath
+from pytest_flopguard.budgets.run_device import SIMULATED
 from pytest_flopguard.budgets.tolerances import unreadable
 from pytest_flopguard.core.errors import nearest
 from pytest_flopguard.core.expectation import SEVERITIES, UNITS, Expectation, Quantity, Severity
+from pytest_flopguard.core.gpu_names import gpu_name
 from pytest_flopguard.core.units import AmountError, parse_amount, parse_tolerance
 
 MEMORY: tuple[Quantity, ...] = ("peak_memory", "memory_growth")
@@ -74,7 +76,7 @@ def read_switch(draft: Draft, path: KeyPath, value: object, otherwise: bool) -> 
 
 def _read_devices(draft: Draft, path: KeyPath, devices: dict[str, str]) -> Iterator[str]:
     """Yield the devices of a key such as ``"cuda:sm80, cuda:sm90"``; ``devices`` holds the key of each so far."""
-    for device in (each.strip() for each in path[-1].split(",")):
+    for device in (_named(each.strip()) for each in path[-1].split(",")):
         kind, colon, detail = device.partition(":")
         if kind not in DEVICES or (colon and not detail):
             hint = nearest(_OTHER_NAMES.get(kind, kind), DEVICES) or nearest(device, map(draft.spelled, KEYS))
@@ -87,6 +89,12 @@ def _read_devices(draft: Draft, path: KeyPath, devices: dict[str, str]) -> Itera
         else:
             devices[device] = path[-1]
             yield device
+
+
+def _named(device: str) -> str:
+    """Return a device key with the one name that a simulated GPU is measured under: sim:a100 is sim:a100-80gb."""
+    kind, _, gpu = device.partition(":")
+    return f"{kind}:{gpu_name(gpu)}" if kind == SIMULATED and gpu else device
 
 
 def _read_limit(

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from pytest_flopguard.core.errors import nearest
+from pytest_flopguard.core.gpu_names import gpu_name
 from pytest_flopguard.formulas.catalogue import Row, catalogue
 from pytest_flopguard.reporters import catalogue_table
 
@@ -36,7 +37,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the rows whose name fits, or all of the one that is named; 1 if none does."""
     rows = list(catalogue())
-    fitting = _fitting(rows, options.name)
+    fitting = _fitting(rows, options.name) or _fitting(rows, gpu_name(options.name))
     if not fitting:
         hint = nearest(options.name, [each.name for each in rows])
         print(f"no formula fits {options.name!r}{hint}")

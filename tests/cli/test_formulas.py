@@ -28,7 +28,8 @@ Told = Callable[..., str]
                             "verl.training_flops"]),
         ("parametric", ["parametric_loss.twenty_tokens"]),
         ("besiroglu", ["besiroglu"]),
-        ("h100", ["h100-pcie", "h100-sxm"]),
+        ("h100*", ["h100-nvl", "h100-pcie", "h100"]),
+        ("h100-sxm", ["h100"]),
         ("aten.mm", ["aten.mm"]),
     ],
 )  # fmt: skip

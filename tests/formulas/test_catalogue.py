@@ -61,5 +61,5 @@ def test_rows_of_tables_tell_their_constants() -> None:
     assert "alpha = 0.33917" in rows["chinchilla"].text
     assert "arXiv 2203.15556" in rows["chinchilla"].summary
     assert rows["mixed-adamw"].summary.startswith("16 bytes per parameter")
-    assert rows["h100-sxm"].summary.startswith("80 GB")
+    assert rows["h100"].summary.startswith("80 GB")
     assert rows["gpt2"].summary == "gpt2, 124.44 M parameters"

@@ -192,6 +192,7 @@ def test_forward(flopguard):
     ("limit", "told"),
     [
         ('{"sim": "30 MiB"}', "peak memory on sim:h100: 34.15 MiB, over the limit of 30 MiB*over-budget*"),
+        ('{"sim:NVIDIA H100 80GB HBM3": "30 MiB"}', "peak memory on sim:h100: *over the limit of 30 MiB*over-budget*"),
         ('{"sim:h100": "30 MiB", "sim": "1 TiB"}', "peak memory on sim:h100: *over the limit of 30 MiB*over-budget*"),
         ('{"cuda": "30 MiB"}, predict=True', "peak memory on sim:h100: *over the limit of 30 MiB*over-budget*"),
         ('{"cuda:sm80": {"limit": "1 MiB", "predict": True}}', "peak memory on sim:a100*over the limit of 1 MiB*"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from pytest_flopguard.backends.simulated.releases import Release, cudnn_of, installed
-from pytest_flopguard.core.errors import unknown_name
+from pytest_flopguard.core.gpu_names import gpu_row
 
 _MIB = 1 << 20
 DEFAULT = "h100"
@@ -112,29 +112,8 @@ _ROWS = (
 )
 
 GPUS: Mapping[str, Gpu] = MappingProxyType({each.name: each for each in _ROWS})
-ALIASES: Mapping[str, str] = MappingProxyType(
-    {
-        "a100": "a100-80gb",
-        "a100-sxm": "a100-80gb",
-        "b200-sxm": "b200",
-        "h100-sxm": "h100",
-        "h200-sxm": "h200",
-        "rtx-3090": "rtx3090",
-        "rtx-4090": "rtx4090",
-        "rtx-5090": "rtx5090",
-        "v100-16gb": "v100",
-        "v100-sxm-16gb": "v100",
-    }
-)
 
 
 def gpu_named(text: str) -> Gpu:
-    """Return a GPU by name, in any case and with spaces, hyphens or underscores between its parts.
-
-    UnknownNameError names the nearest and all known.
-    """
-    key = "-".join(text.lower().replace("_", " ").replace("-", " ").removeprefix("nvidia ").split())
-    found = GPUS.get(ALIASES.get(key, key))
-    if found is None:
-        raise unknown_name("GPU to simulate", text, (*GPUS, *ALIASES))
-    return found
+    """Return a GPU by any spelling that ``core.gpu_names`` lists; UnknownNameError names the nearest and all known."""
+    return gpu_row("GPU to simulate", text, GPUS)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pytest_flopguard.backends.simulated.gpus import ALIASES, DEFAULT, GPUS, gpu_named
+from pytest_flopguard.backends.simulated.gpus import DEFAULT, gpu_named
 from pytest_flopguard.core.errors import UnknownNameError
 
 
@@ -30,12 +30,6 @@ def test_names(text: str, name: str, sm: str) -> None:
 def test_an_unknown_name_lists_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=re.escape("did you mean 'h100'? [unknown-name]")):
         gpu_named("h1000")
-
-
-def test_every_alias_is_a_row_and_hides_none() -> None:
-    assert set(ALIASES.values()) <= set(GPUS)
-    assert not set(ALIASES) & set(GPUS)
-    assert DEFAULT in GPUS
 
 
 def test_the_default_as_its_driver_describes_it() -> None:

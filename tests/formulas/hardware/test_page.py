@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pytest_flopguard.formulas.hardware.datasheets import ALIASES, GPUS, gpu
+from pytest_flopguard.formulas.hardware.datasheets import GPUS, gpu
 
 PAGE = Path(__file__).parent.parent.parent.parent / "docs" / "reference" / "scaling-formulas.md"
 
@@ -17,10 +17,10 @@ def rows(markdown: str) -> dict[str, tuple[str, ...]]:
     for line in table.splitlines():
         names, *cells = [cell.strip() for cell in line.strip("|").split("|")]
         listed = re.findall(r"`([^`]+)`", names)
-        own = [name for name in listed if name not in ALIASES]
+        own = [name for name in listed if name in GPUS]
         if not line.startswith("|") or not own:
             continue
-        assert all(ALIASES[name] in own for name in listed if name in ALIASES), line
+        assert all(gpu(name).name in own for name in listed), line
         memories = cells[2].split(", ")
         for number, name in enumerate(own):
             memory = memories[number] if len(memories) > 1 else memories[0]
@@ -42,4 +42,4 @@ def test_every_gpu_is_on_the_page() -> None:
 
 def test_a_wrong_cell_is_seen() -> None:
     page = PAGE.read_text(encoding="utf-8").replace("| 989.4 | 1978.8 | 141 |", "| 1979 | 3958 | 141 |")
-    assert rows(page)["h200-sxm"] != printed("h200-sxm")
+    assert rows(page)["h200"] != printed("h200")
