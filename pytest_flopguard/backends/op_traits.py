@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch._ops import OpOverload
@@ -26,10 +26,12 @@ def traits(func: OpOverload) -> frozenset[str]:
     found = _tags(func)
     if func.is_view:
         found.add("view")
-    # A custom op without tensors may do any work: torch's own alone get the benefit of the doubt.
+    going_in = [each for each in schema.arguments if _holds_tensors(each.type) and not each.is_out]
+    coming_out = [each for each in schema.returns if _holds_tensors(each.type)]
+    # A custom op with tensors on one side alone may do any work: torch's own alone get the benefit of the doubt.
+    if not going_in and not coming_out:
+        found.add("query")
     if func.namespace in _TORCH:
-        going_in = [each for each in schema.arguments if "Tensor" in str(each.type) and not each.is_out]
-        coming_out = [each for each in schema.returns if "Tensor" in str(each.type)]
         if not going_in:
             found.add("factory")
         if not coming_out and not schema.is_mutable:
@@ -38,6 +40,11 @@ def traits(func: OpOverload) -> frozenset[str]:
         if "nondeterministic_seeded" in found and len(going_in) == 1 and str(going_in[0].type) == "Tensor":
             found.add("random")
     return frozenset(found)
+
+
+def _holds_tensors(kind: Any) -> bool:
+    # Objects of custom classes may hold tensors, as packed parameters do.
+    return any(word in str(kind) for word in ("Tensor", "__torch__", "Any", "PyObject"))
 
 
 def kin(func: OpOverload) -> Iterator[Kin]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack, _push_mode
 
+from pytest_flopguard.backends import tbc_backward
 from pytest_flopguard.backends.attention_masks import AttentionMasks
 from pytest_flopguard.backends.attention_trail import Product
 from pytest_flopguard.backends.base import CostModel
@@ -36,6 +37,7 @@ from pytest_flopguard.backends.modules import ModuleTracker
 from pytest_flopguard.backends.new_threads import NewThreads
 from pytest_flopguard.backends.padded_heads import KERNELS, PAD, PaddedHeads, SeveralWidths
 from pytest_flopguard.backends.subclass_calls import Inside, has_tensor, pushed, subclasses
+from pytest_flopguard.backends.tbc_backward import TbcBackward
 from pytest_flopguard.backends.traffic import Traffic
 from pytest_flopguard.backends.triton_launches import REASON, TritonLaunches
 from pytest_flopguard.core.measurement import (
@@ -102,6 +104,7 @@ class OpWatch(TorchDispatchMode):
         self.masks: AttentionMasks | None = None
         self.traffic: Traffic | None = None
         self._heads = PaddedHeads()
+        self._tbc = TbcBackward()
         self._cache: dict[Signature, Cost] = {}
         self._stance = EagerStance()
         self._threads = NewThreads(self._joined)
@@ -111,6 +114,7 @@ class OpWatch(TorchDispatchMode):
         # Counters start anew; what ops cost stays known.
         self.sums.clear()
         self.unknown.clear()
+        self._tbc.clear()
         for op in self.plain.values():
             op.calls = 0
         if self.traffic is not None:
@@ -224,6 +228,9 @@ class OpWatch(TorchDispatchMode):
         return out
 
     def _count(self, op: KnownOp, func: OpOverload, args: Any, kwargs: Any, out: Any) -> None:
+        if func is tbc_backward.PART and (node := self._tbc.running()) is not None:
+            self._count_tbc_backward(node)
+            return
         given = args
         if func in KERNELS:
             try:
@@ -245,19 +252,36 @@ class OpWatch(TorchDispatchMode):
         if cost.flops is None:
             self._note_unknown(op, describe(op.name, args, kwargs), cost.reason)
             return
+        if func is tbc_backward.FORWARD:
+            self._tbc.saw_forward(cost.flops)
         place = Place(op.name, *self.modules.place())
         with self.lock:
-            total = self.sums.get(place)
-            if total is None:
-                total = self.sums[place] = _Sum()
-            total.calls += 1
-            total.flops += cost.flops
-            total.kernel_recompute += cost.kernel_recompute
-            total.masked += cost.masked_flops
+            self._add(place, cost)
             if self.masks is not None:
                 # The text at once: what tells it later would keep the tensors alive.
                 text = describe(op.name, args, kwargs)
                 self.masks.saw_counted(op.name, func, given, kwargs, out, partial(Product, place, text, cost))
+
+    def _add(self, place: Place, cost: Cost) -> None:
+        total = self.sums.get(place)
+        if total is None:
+            total = self.sums[place] = _Sum()
+        total.calls += 1
+        total.flops += cost.flops or 0
+        total.kernel_recompute += cost.kernel_recompute
+        total.masked += cost.masked_flops
+
+    def _count_tbc_backward(self, node: Any) -> None:
+        if not self._tbc.first_part(node):
+            return
+        flops = self._tbc.flops(node)
+        place = Place(tbc_backward.NAME, *self.modules.place())
+        with self.lock:
+            if flops is not None:
+                self._add(place, Cost(kind="counted", flops=flops))
+            else:
+                key = Unseen(place, tbc_backward.NAME, "its forward ran before the measurement began")
+                self.unknown[key] = self.unknown.get(key, 0) + 1
 
     def _cost(self, op: KnownOp, args: Any, kwargs: Any, out: Any) -> Cost:
         components = None if kwargs else by_component(op.name, args)

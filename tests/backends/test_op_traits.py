@@ -59,8 +59,11 @@ def test_custom_ops_get_no_benefit_of_the_doubt() -> None:
         library.define("ask(Tensor x) -> int")
         library.define("relu_backward(Tensor x) -> Tensor")
         library.define("add(Tensor x) -> Tensor")
+        library.define("version() -> int")
+        library.define("warm(__torch__.torch.classes.quantized.LinearPackedParamsBase x) -> ()")
         ops: Any = torch.ops.flopguard_traits
-        assert traits(ops.make.default) == traits(ops.ask.default) == frozenset()
+        assert traits(ops.make.default) == traits(ops.ask.default) == traits(ops.warm.default) == frozenset()
+        assert traits(ops.version.default) == {"query"}
         assert {each.name for each in kin(ops.relu_backward.default)} == {"flopguard_traits.relu_backward"}
         assert {each.name for each in kin(ops.add.default)} == {"flopguard_traits.add"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -64,6 +64,56 @@ def count(registry: Registry, op: OpInfo, sample: SampleInput, trained: bool) ->
         mark = flops.begin()
         step(op, sample, trained)
         return flops.end(mark)
+
+
+# Calls whose gradient is no product: that of a dot product scales a vector, and one loss makes its gradients in forward.
+ELEMENTWISE_BACKWARD = {
+    "aten.dot",
+    "aten.vdot",
+    "aten._linalg_det",
+    "torch_nn._linear_cross_entropy_batch_chunked",
+}
+
+
+def counted(tally: FlopTally, phase: str) -> set[str]:
+    return {each.op for each in tally.counts if each.phase == phase and each.kind == "counted"}
+
+
+def test_what_has_products_in_backward_has_them_in_forward(registry: Registry) -> None:
+    differ = {}
+    pairs = 0
+    for op in (op for op in op_db if name(op) not in NOT_RUN):
+        for sample, trained in samples(op):
+            tally = count(registry, op, sample, trained)
+            forward, backward = counted(tally, "forward"), counted(tally, "backward")
+            pairs += bool(forward and backward)
+            # Shapes with a 0 in them leave nothing to multiply on one side alone.
+            if trained and tally.at_least and bool(forward) != bool(backward) and not forward & ELEMENTWISE_BACKWARD:
+                differ[name(op)] = (forward, backward)
+    assert differ == {}
+    assert pairs >= COMPARED
+
+
+# What the database lacks and what multiplies inside.
+BESIDES: dict[str, Callable[[], Any]] = {
+    "affine_grid of images": lambda: torch.affine_grid_generator(leaf(2, 2, 3), [2, 3, 4, 5], False),
+    "affine_grid of volumes": lambda: torch.affine_grid_generator(leaf(2, 3, 4), [2, 3, 4, 5, 6], True),
+    "conv_tbc": lambda: torch.conv_tbc(leaf(7, 2, 4), leaf(3, 4, 5), leaf(5), 1),
+}
+
+
+def leaf(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, requires_grad=True)
+
+
+@pytest.mark.parametrize("call", BESIDES.values(), ids=BESIDES.keys())
+def test_backward_costs_the_forward_for_each_operand(registry: Registry, call: Callable[[], Any]) -> None:
+    with DispatchFlops(registry) as flops:
+        mark = flops.begin()
+        call().sum().backward()
+        tally = flops.end(mark)
+    assert tally.forward
+    assert tally.backward in (tally.forward, 2 * tally.forward)
 
 
 def on_meta(value: Any) -> Any:

@@ -17,6 +17,7 @@ from pytest_flopguard.formulas.ops import (
     quantized,
     recurrent,
     sparse,
+    torchvision,
     uncounted,
 )
 
@@ -33,6 +34,7 @@ BUILT_IN = (
     pairwise,
     quantized,
     sparse,
+    torchvision,
     distributed,
     free,
     uncounted,

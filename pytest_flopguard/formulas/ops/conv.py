@@ -87,3 +87,9 @@ def transposed_convolution(x: TensorSpec, weight: TensorSpec, *_: Any, **__: Any
 def conv_tbc(x: TensorSpec, weight: TensorSpec, *_: Any, out: TensorSpec) -> int:
     """Time-batch-channel layout: weight [kernel, in, out] once for each of time*batch output positions."""
     return multiply_adds(weight.numel * out.shape[0] * out.shape[1], weight)
+
+
+@formula("aten.conv_tbc_backward")
+def conv_tbc_backward(grad: TensorSpec, x: TensorSpec, weight: TensorSpec, *_: Any) -> int:
+    """The gradients of input and weight, both of them: twice conv_tbc; a whole op in inference mode only."""
+    return 2 * conv_tbc(x, weight, out=grad)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_flopguard.core.tensors import TensorSpec
 from pytest_flopguard.formulas.ops import matmul
+from pytest_flopguard.formulas.ops.matmul import multiply_adds
 from pytest_flopguard.formulas.registry import formula
 
 
@@ -38,6 +39,18 @@ def linear_backward_weights(grad: TensorSpec, x: TensorSpec, weight: TensorSpec,
 def matmul_backward(grad: TensorSpec, a: TensorSpec, b: TensorSpec, mask: Sequence[bool], *_: Any) -> int:
     """The forward's FLOPs for each operand whose gradient the mask asks for."""
     return matmul.matmul(a, b) * (bool(mask[0]) + bool(mask[1]))
+
+
+@formula("aten.affine_grid_generator", "aten.cudnn_affine_grid_generator")
+def affine_grid(theta: TensorSpec, *_: Any, out: TensorSpec) -> int:
+    """A grid's homogeneous coordinates [positions, d + 1] times a matrix [d + 1, d] an image: 2 * numel(out) * (d + 1)."""
+    return multiply_adds(out.numel * (out.shape[-1] + 1), theta)
+
+
+@formula("aten.cudnn_affine_grid_generator_backward")
+def affine_grid_backward(grad: TensorSpec, *_: Any) -> int:
+    """The matrix's gradient pairs the same elements once more; other devices run it as ``aten.bmm``."""
+    return affine_grid(grad, out=grad)
 
 
 @formula("torch_nn._linear_cross_entropy_batch_chunked")

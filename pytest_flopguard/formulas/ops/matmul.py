@@ -114,3 +114,9 @@ def grouped_mm(a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
 def foreach_mm(a: list[TensorSpec], b: list[TensorSpec]) -> int:
     """A list of products [M, K] @ [K, N]: the sum of 2*M*K*N."""
     return sum(_product(left, right) for left, right in zip(a, b, strict=True))
+
+
+@formula("aten._compute_linear_combination")
+def linear_combination(terms: TensorSpec, coefficients: TensorSpec, *_: Any, **__: Any) -> int:
+    """[M, K] coefficients times K tensors of one size: 2 * M * numel(terms)."""
+    return multiply_adds(coefficients.shape[0] * terms.numel, terms)

@@ -120,3 +120,9 @@ def semi_structured_linear(x: TensorSpec, packed: TensorSpec, *_: Any, **__: Any
 def cslt_mm(packed: TensorSpec, b: TensorSpec, *_: Any, out: TensorSpec, **__: Any) -> int:
     """[M, K] packed with its metadata and [K, N]: half of K for each element of the result: M*N*K."""
     return multiply_adds(out.numel * b.shape[-2], b) // 2
+
+
+@formula("aten._cslt_sparse_mm_search")
+def cslt_search(packed: TensorSpec, *_: Any, **__: Any) -> int:
+    """Unknown: it runs the product with one algorithm after the other and returns the fastest."""
+    raise Unknown("a search runs the product as often as the library has algorithms")

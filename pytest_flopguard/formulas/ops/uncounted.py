@@ -37,7 +37,7 @@ avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptiv
 _adaptive_avg_pool3d max_pool2d_with_indices max_pool3d_with_indices max_pool2d_backward adaptive_max_pool2d
 adaptive_max_pool3d max_unpool2d max_unpool3d fractional_max_pool2d fractional_max_pool3d mkldnn_max_pool2d
 mkldnn_max_pool3d mkldnn_adaptive_avg_pool2d grid_sampler_2d grid_sampler_3d _grid_sampler_2d_cpu_fallback
-cudnn_grid_sampler affine_grid_generator cudnn_affine_grid_generator upsample_linear1d upsample_bilinear2d
+cudnn_grid_sampler upsample_linear1d upsample_bilinear2d
 upsample_bicubic2d upsample_trilinear3d upsample_nearest1d upsample_nearest2d upsample_nearest3d
 _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d _upsample_bilinear2d_aa
 _upsample_bicubic2d_aa _upsample_lanczos2d_aa col2im
@@ -57,7 +57,7 @@ segment_reduce _segment_reduce_backward _unsafe_masked_index_put_accumulate unfo
 _ELEMENTWISE = """
 add sub mul div floor_divide remainder pow polar copysign linalg_cross _add_relu __irshift__ _dirichlet_grad
 _standard_gamma_grad _amp_foreach_non_finite_check_and_unscale _amp_update_scale _fused_adam _fused_adamw _fused_sgd
-_fused_adagrad _foreach_powsum _compute_linear_combination
+_fused_adagrad _foreach_powsum
 """
 
 # What torch's own Python decompositions end in, under torch.func transforms for one; most are aten ops by name.

@@ -66,3 +66,11 @@ def test_a_chunked_loss_counts_what_the_plain_one_does(tally: Tally, of_x: bool,
     assert any("no_reduction" in op for op in each.by_op())
     assert each.forward == once
     assert each.backward == (once * (1 + of_x + of_weight) + 256 if of_x or of_weight else 0)
+
+
+def test_a_grid_is_a_product_of_coordinates_and_a_matrix(flops: Flops) -> None:
+    # 2 images: [4 * 5, 3] @ [3, 2], 2 * 2 * 20 * 3 * 2. 2 volumes: [4 * 5 * 6, 4] @ [4, 3], 2 * 2 * 120 * 4 * 3.
+    assert flops("aten.affine_grid_generator", (2, 2, 3), [2, 3, 4, 5], False, out=(2, 4, 5, 2)) == 480
+    assert flops("aten.affine_grid_generator", (2, 3, 4), [2, 3, 4, 5, 6], False, out=(2, 4, 5, 6, 3)) == 5760
+    assert flops("aten.cudnn_affine_grid_generator", (2, 2, 3), 2, 3, 4, 5, out=(2, 4, 5, 2)) == 480
+    assert flops("aten.cudnn_affine_grid_generator_backward", (2, 4, 5, 2), 2, 3, 4, 5) == 480

@@ -86,6 +86,8 @@ def filled(*shape: int) -> Array:
         # Batches 7x1 and 4 broadcast to 7x4: 28 * 60.
         ("aten.matmul", [(7, 1, 2, 3), (4, 3, 5)], 1680),
         ("aten.matmul", [(4, 2, 3), (3,)], 48),
+        # [4, 3] coefficients times 3 matrices of 2 * 5: 2 * 4 * 30.
+        ("aten._compute_linear_combination", [(3, 2, 5), (4, 3)], 240),
         # Nothing to multiply: no rows, nothing to sum, no columns.
         ("aten.mm", [(0, 3), (3, 5)], 0),
         ("aten.mm", [(2, 0), (0, 5)], 0),
