@@ -1,4 +1,4 @@
-"""What every test folder shares: the gpu mark, and a small GitHub to speak to."""
+"""What every test folder shares: the gpu mark, a small GitHub server, and the modules of ``support``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from types import ModuleType
 
 import pytest
 
-# Test folders are no packages: the server is made known by name, for "from github_server import ...".
-_SERVER = Path(__file__).parent / "action" / "github_server.py"
+# Test folders are not packages: shared modules are registered by name, for "from github_server import ...".
+_TESTS = Path(__file__).parent
 
 
 def _known(name: str, path: Path) -> ModuleType:
@@ -23,7 +23,8 @@ def _known(name: str, path: Path) -> ModuleType:
     return module
 
 
-_github_server = _known("github_server", _SERVER)
+_github_server = _known("github_server", _TESTS / "action" / "github_server.py")
+_known("cache_names", _TESTS / "support" / "cache_names.py")
 
 
 @pytest.fixture

@@ -5,18 +5,24 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping
-from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopguard.backends.call_specs import specs
-from pytest_flopguard.core.model_call import Checkpointing, ModelCall
+from pytest_flopguard.backends.transformers_api import (
+    attention_kernel,
+    cache_of,
+    checkpointing_of,
+    config_of,
+    hides_none,
+    model_class,
+)
+from pytest_flopguard.core.model_call import ModelCall
 from pytest_flopguard.core.tensors import TensorSpec
 
-_LAYER = "GradientCheckpointingLayer"  # the base class of transformers' layers
+_TOKENS = ("decoder_input_ids", "input_ids", "decoder_inputs_embeds", "inputs_embeds")
 _NESTED = 3  # how deep inside containers arguments are described
 
 
@@ -34,37 +40,37 @@ class ModelCalls:
     @staticmethod
     def has_config(module: nn.Module) -> bool:
         """Whether a module has a config that names a model type."""
-        # A plain attribute: asking a module for one that it lacks may run code of its own.
-        config = getattr(_unwrapped(module), "__dict__", {}).get("config")
-        return isinstance(getattr(config, "model_type", None), str) and hasattr(config, "to_dict")
+        return config_of(_unwrapped(module)) is not None
 
     def note(self, module: nn.Module, args: tuple[Any, ...], path: str) -> None:
         """Describe the call that is about to run; called from a forward pre-hook."""
         module = _unwrapped(module)
         given = _bound(module, args, keywords_of_call())
         model: Any = module
-        cache = given.get("past_key_values")
-        inputs = {name: _plain(value) for name, value in given.items() if name != "past_key_values"}
-        length = _new_tokens(inputs)
+        length = _new_tokens(given)
+        cache = cache_of(given, length)
+        checkpointing, checkpointed = checkpointing_of(module)
         parameters = list(module.named_parameters())
         self.seen.append(
             ModelCall(
-                model=_class_name(module),
+                model=model_class(module),
                 path=path,
                 config=self._config(model),
-                inputs=inputs,
+                inputs={name: _plain(value) for name, value in given.items() if name not in cache.arguments},
                 children=tuple(name for name, _ in module.named_children()),
-                past=_held(cache),
-                keys=_key_lengths(cache, length),
-                cross_cached=_holds_encoder(cache),
-                kernel=str(getattr(model.config, "_attn_implementation", "") or ""),
-                unpadded=_unpadded(given.get("attention_mask"), length),
+                past=cache.past,
+                keys=cache.keys,
+                cross_cached=cache.cross_cached,
+                cache_problem=cache.problem,
+                kernel=attention_kernel(model.config),
+                unpadded=hides_none(given.get("attention_mask"), length),
                 training=module.training,
                 grad=torch.is_grad_enabled() and any(each.requires_grad for _, each in parameters),
                 wants_gradient=frozenset(
                     name for name, value in given.items() if isinstance(value, torch.Tensor) and value.requires_grad
                 ),
-                **_checkpointing(module),
+                checkpointing=checkpointing,
+                checkpointed=checkpointed,
                 frozen=tuple(name for name, each in parameters if not each.requires_grad),
             )
         )
@@ -74,14 +80,6 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     # torch.compile wraps a model in one that calls it _orig_mod.
     inner: nn.Module = getattr(module, "_orig_mod", module)
     return inner
-
-
-def _class_name(module: nn.Module) -> str:
-    """Return the class of transformers that a module is, also where a test or a wrapper made a subclass of it."""
-    for each in type(module).__mro__:
-        if each.__module__.startswith("transformers."):
-            return each.__name__
-    return type(module).__name__
 
 
 def keywords_of_call() -> dict[str, Any]:
@@ -100,14 +98,14 @@ def keywords_of_call() -> dict[str, Any]:
 
 def _bound(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments by name; those that the signature does not take are the module's own to refuse."""
+    signature = inspect.signature(module.forward)
+    # A decorator may take more keywords than the signature names, such as an argument's former name.
+    named = {name: value for name, value in kwargs.items() if name in signature.parameters}
     try:
-        bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+        bound = signature.bind_partial(*args, **named).arguments
     except TypeError:
         return kwargs
-    found: dict[str, Any] = {}
-    for name, value in bound.items():
-        found |= value if isinstance(value, dict) and name not in kwargs else {name: value}
-    return found
+    return bound | kwargs
 
 
 def _plain(value: Any, depth: int = _NESTED) -> Any:
@@ -122,68 +120,9 @@ def _plain(value: Any, depth: int = _NESTED) -> Any:
     return type(value).__name__
 
 
-def _new_tokens(inputs: Mapping[str, Any]) -> int:
-    for name in ("decoder_input_ids", "input_ids", "decoder_inputs_embeds", "inputs_embeds"):
-        value = inputs.get(name)
-        if isinstance(value, TensorSpec) and value.ndim > 1:
-            return value.shape[1]
+def _new_tokens(given: Mapping[str, Any]) -> int:
+    for name in _TOKENS:
+        spec = _plain(given.get(name))
+        if isinstance(spec, TensorSpec) and spec.ndim > 1:
+            return spec.shape[1]
     return 0
-
-
-def _held(cache: Any) -> int | None:
-    """Return the tokens in a cache; None where they are in a tensor that has no values."""
-    if not hasattr(cache, "get_seq_length"):
-        return 0
-    # A static cache keeps its length in a tensor; reading it is no work of the test's.
-    with _disable_current_modes():
-        try:
-            return int(cache.get_seq_length())
-        except (RuntimeError, NotImplementedError):
-            return None
-
-
-def _key_lengths(cache: Any, length: int) -> tuple[int, ...]:
-    """Return how many positions each layer's attention meets, as the cache itself tells; empty without a cache."""
-    own = getattr(cache, "self_attention_cache", cache)
-    layers = len(getattr(own, "layers", ()))
-    if not hasattr(own, "get_mask_sizes"):
-        return ()
-    return tuple(int(own.get_mask_sizes(length, layer)[0]) for layer in range(layers))
-
-
-def _unpadded(mask: Any, length: int) -> bool:
-    """Whether a mask of tokens hides none of the new ones; False where nobody can read it."""
-    if isinstance(mask, Mapping):
-        # Masks by kind of layer are those that attention gets: none where it need not look.
-        mask = mask.get("full_attention")
-    if mask is None:
-        return True
-    if not isinstance(mask, torch.Tensor) or mask.ndim != 2:
-        return False
-    with _disable_current_modes():
-        try:
-            return bool((mask[:, :length] != 0).all())
-        except (RuntimeError, NotImplementedError):
-            return False
-
-
-def _holds_encoder(cache: Any) -> bool:
-    updated = getattr(cache, "is_updated", None)
-    return isinstance(updated, dict) and bool(updated) and all(updated.values())
-
-
-class _Checkpointed(TypedDict):
-    checkpointing: Checkpointing
-    checkpointed: tuple[bool, ...]
-
-
-def _checkpointing(module: nn.Module) -> _Checkpointed:
-    """Return what checkpointing will do again: what transformers' layers say of themselves."""
-    layers = [each for each in module.modules() if _LAYER in (kind.__name__ for kind in type(each).__mro__)]
-    flags = tuple(getattr(each, "gradient_checkpointing", False) is True for each in layers)
-    found: Checkpointing = "none"
-    if module.training and any(flags):
-        function = getattr(layers[flags.index(True)], "_gradient_checkpointing_func", None)
-        keywords = function.keywords if isinstance(function, partial) else {}
-        found = "whole" if keywords.get("use_reentrant", True) else "needed"
-    return {"checkpointing": found, "checkpointed": flags}

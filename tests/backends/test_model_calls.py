@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from cache_names import with_cache
 from torch import nn
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, StaticCache
 
@@ -111,8 +112,8 @@ def test_caches(llama: LlamaForCausalLM) -> None:
 
     def run() -> None:
         for cache in (grown, fixed):
-            llama(TOKENS, past_key_values=cache)
-            llama(TOKENS[:, :1], past_key_values=cache)
+            llama(TOKENS, **with_cache(llama, cache))
+            llama(TOKENS[:, :1], **with_cache(llama, cache))
 
     assert [(each.past, each.keys) for each in noted(run)] == [(0, (6, 6)), (6, (7, 7)), (0, (9, 9)), (6, (9, 9))]
 
@@ -144,13 +145,13 @@ def test_checkpointing(llama: LlamaForCausalLM, reentrant: bool, found: str) -> 
 def test_noting_is_no_work_and_touches_nothing(llama: LlamaForCausalLM) -> None:
     cache = StaticCache(config=llama.config, max_cache_len=9)
     mask = torch.ones(2, 6)
-    llama(TOKENS, attention_mask=mask, past_key_values=cache)  # which makes the cache's tensors
+    llama(TOKENS, attention_mask=mask, **with_cache(llama, cache))  # which makes the cache's tensors
     tallies = []
     for noting in (False, True):
         with engine(noting=noting) as (flops, _):
             mark = flops.begin()
             cache.reset()
-            llama(TOKENS, attention_mask=mask, past_key_values=cache)
+            llama(TOKENS, attention_mask=mask, **with_cache(llama, cache))
             tallies.append(flops.end(mark))
     assert tallies[0] == tallies[1]
     assert not llama._forward_hooks

@@ -37,6 +37,8 @@ def closed_form_of(call: ModelCall, attention: str = "dense") -> Breakdown:
     """
     family = family_of(call.config)
     head = _head(call)
+    if call.cache_problem:
+        raise _wrong(call, call.cache_problem)
     fields = Fields(call.config)
     sizes = family.read(fields)
     form = _form(call, fields, sizes, head, attention)
@@ -98,7 +100,9 @@ def _head(call: ModelCall) -> str:
 def _decoder(call: ModelCall, fields: Fields, sizes: DecoderSizes, head: str, attention: str) -> Breakdown:
     batch, seq = _tokens(call, "input_ids", "inputs_embeds")
     logits = _logits(call, seq) if head in ("LMHeadModel", "ForCausalLM") else 0
-    cached = len(call.keys) == sizes.layers
+    cached = bool(call.keys)
+    if cached and len(call.keys) != sizes.layers:
+        raise _wrong(call, f"its cache has {len(call.keys)} layers, and the model has {sizes.layers}")
     form = decoder(
         sizes,
         batch=batch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cache_names import cache_in, with_cache
 from transformers import Mamba2Config, Mamba2ForCausalLM, MambaConfig, MambaForCausalLM
 
 from pytest_flopguard.core.errors import SizeError
@@ -92,9 +93,9 @@ def test_a_new_token_costs_the_same_after_any_text(measured, build, before):
     else:
         step = mamba2_step(batch=B, width=D, heads=4, head_width=8, state=5, groups=2, taps=3)
     with torch.no_grad():
-        cache = model.eval()(torch.randint(0, V, (B, before)), use_cache=True).cache_params
+        cache = cache_in(model.eval()(torch.randint(0, V, (B, before)), use_cache=True))
         token = torch.randint(0, V, (B, 1))
-        run = measured(logits(model), token, cache_params=cache, use_cache=True, backward=False)
+        run = measured(logits(model), token, **with_cache(model, cache), use_cache=True, backward=False)
     # transformers lets the taps run over their old inputs and the new one: two positions, of which one is dropped.
     dropped = step.by_name()["conv"]
     assert run.forward == LAYERS * (step.forward + dropped) + 2 * B * D * V

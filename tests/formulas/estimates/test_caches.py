@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cache_names import cache_in
 from transformers import T5Config, T5ForConditionalGeneration, WhisperConfig, WhisperForConditionalGeneration
 
 from pytest_flopguard.formulas.architectures.families import from_config
@@ -37,7 +38,7 @@ def test_t5(seq: int, batch: int) -> None:
     model = T5ForConditionalGeneration(T5Config(**T5)).eval()
     ids = torch.ones(batch, seq, dtype=torch.long)
     with torch.no_grad():
-        cache = model(input_ids=ids, decoder_input_ids=ids, use_cache=True).past_key_values
+        cache = cache_in(model(input_ids=ids, decoder_input_ids=ids, use_cache=True))
     # 2 layers * 2 * 4 heads * 8 * (seq + seq) * 4 bytes
     assert cache_of("t5", T5, seq, batch) == kept(cache) == 2 * 2 * 32 * 2 * seq * 4 * batch
 
@@ -45,8 +46,9 @@ def test_t5(seq: int, batch: int) -> None:
 def test_whisper() -> None:
     model = WhisperForConditionalGeneration(WhisperConfig(**WHISPER)).eval()
     with torch.no_grad():
-        cache = model(
+        output = model(
             input_features=torch.zeros(2, 8, 40), decoder_input_ids=torch.ones(2, 5, dtype=torch.long), use_cache=True
-        ).past_key_values
+        )
+    cache = cache_in(output)
     # 3 layers * 2 * 4 heads * 8 * (5 + 20) * 4 bytes, of two
     assert cache_of("whisper", WHISPER, 5, 2) == kept(cache) == 3 * 2 * 32 * 25 * 4 * 2

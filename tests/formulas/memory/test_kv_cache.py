@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from cache_names import cache_in, with_cache
 from transformers import (
     AutoModelForCausalLM,
     DeepseekV2Config,
@@ -67,9 +68,9 @@ def stored(config: PretrainedConfig, *, batch: int, prompt: int, new: int = 0, s
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
-        cache = model(torch.randint(3, 60, (batch, prompt)), use_cache=True).past_key_values
+        cache = cache_in(model(torch.randint(3, 60, (batch, prompt)), use_cache=True))
         for _ in range(new):
-            cache = model(torch.randint(3, 60, (batch, 1)), past_key_values=cache).past_key_values
+            cache = cache_in(model(torch.randint(3, 60, (batch, 1)), **with_cache(model, cache)))
     tensors = [each for layer in cache.layers for each in (layer.keys, layer.values)]
     if storages:
         return sum({each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}.values())
