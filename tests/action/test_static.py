@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ def test_the_action_fits_its_schema() -> None:
 
 
 def test_the_workflows_fit_their_schemas() -> None:
-    assert [path.name for path in WORKFLOWS] == ["action.yml", "gpu.yml", "release.yml", "tests.yml"]
+    assert [path.name for path in WORKFLOWS] == ["action.yml", "gpu.yml", "release.yml", "tests.yml", "weekly.yml"]
     assert check_schema("github-workflows", *WORKFLOWS)[0] == 0, check_schema("github-workflows", *WORKFLOWS)[1]
     assert check_schema("dependabot", ROOT / ".github" / "dependabot.yml")[0] == 0
 
@@ -121,14 +123,37 @@ def test_no_workflow_runs_code_of_forks_with_rights() -> None:
 def test_a_machine_of_our_own_runs_no_code_of_forks() -> None:
     for path in WORKFLOWS:
         for job in read(path)["jobs"].values():
-            if job["runs-on"] != "ubuntu-latest":
+            if "self-hosted" in job["runs-on"]:
                 assert job["if"].endswith("github.event.pull_request.head.repo.full_name == github.repository")
 
 
 def test_the_supported_versions_are_tested() -> None:
-    matrix = read(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]["supported"]["strategy"]["matrix"]
-    project = (ROOT / "pyproject.toml").read_text("utf-8")
-    assert matrix["python"] == re.findall(r"Python :: (3\.\d+)", project)
-    # Each with each.
-    assert set(matrix) == {"python", "torch"}
-    assert matrix["torch"] == ["2.11.0", "2.12.0", "2.13.0"]
+    jobs = read(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]
+    assert "python .github/matrix.py" in str(jobs["wheel"])
+    matrix = jobs["supported"]["strategy"]["matrix"]
+    # Every Python of the classifiers, with the newest torch ...
+    assert matrix["python"] == "${{ fromJSON(needs.wheel.outputs.python) }}"
+    # ... and every older torch with one Python at least.
+    torch = {*matrix["torch"], *(each["torch"] for each in matrix["include"])}
+    assert sorted({text.rpartition(".")[0] for text in torch}) == ["2.11", "2.12", "2.13", "2.14", "2.15"]
+
+
+def test_the_matrix_is_read_from_the_classifiers() -> None:
+    printed = subprocess.run(
+        [sys.executable, ROOT / ".github" / "matrix.py"], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed == 'python=["3.10", "3.11", "3.12", "3.13", "3.14"]\n'
+
+
+def test_jobs_test_the_wheel_that_was_built() -> None:
+    jobs = read(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]
+    tested = {name: str(job["steps"]) for name, job in jobs.items() if job.get("needs") == "wheel"}
+    assert sorted(tested) == ["smoke", "supported"]
+    assert all("dist/*.whl" in steps for steps in tested.values())
+
+
+def test_every_week_the_newest_and_the_lowest_are_tested() -> None:
+    weekly = read(ROOT / ".github" / "workflows" / "weekly.yml")
+    assert weekly["on"]["schedule"]
+    settings = {name: job["steps"][-1].get("env", {}).get("DEPS") for name, job in weekly["jobs"].items()}
+    assert settings == {"newest": "newest", "lowest": "lowest", "downstream": None}
