@@ -32,9 +32,9 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "estimate",
-        help="tell the parameters, FLOPs, memory and time of a model",
-        description="Tell what a model must cost, by its closed forms: a forward pass, a decode step or a training "
-        "step. What cannot be known is said to be unknown, with the reason.",
+        help="show the parameters, FLOPs, memory and time of a model",
+        description="Show what a forward pass, a decode step or a training step of a model costs, by closed forms. "
+        "What is not known is shown as unknown, with the reason. flopguard memory predicts the peak on a GPU.",
     )
     parser.add_argument("model", metavar="MODEL", help=f"{HELP}, or a number of parameters (7B)")
     work = parser.add_argument_group("work")

@@ -142,7 +142,9 @@ def test_sixteen_prompts_on_eight_a800(ask: Ask) -> None:
     asked = ["estimate", "llama-2-70b", "--batch", "16", "--seq", "4000", "--attention", "causal"]
     found = ask(*asked, "--gpu", "a800", "--gpus", "8", "--mfu", "80%")
     assert found["flops"]["total"] == pytest.approx(9.13e15, rel=0.0005)
-    assert found["time"]["at_least_seconds"] == pytest.approx(3.66, abs=0.005)
+    assert found["time"]["at_peak_seconds"] == pytest.approx(3.66, abs=0.005)
+    # Nobody needs the logits of 3,999 of 4,000 positions, nor most of the last of 80 layers: 1.5 % less.
+    assert 0.98 < found["time"]["at_least_seconds"] / found["time"]["at_peak_seconds"] < 0.99
     assert found["time"]["seconds"] == pytest.approx(4.57, abs=0.005)
     assert found["time"]["bound"] == "compute"
 
@@ -189,9 +191,11 @@ def test_time_from_a_share_of_the_peak_and_back(ask: Ask) -> None:
 
 def test_without_a_share_time_is_a_bound_only(ask: Ask) -> None:
     found = ask("estimate", "llama-2-7b", "--seq", "2048", "--decode", "--gpu", "h100")
-    # Memory bound: the matrices without the embedding and 2048 tokens of cache, once over 3.35e12 bytes/s.
-    moved = 2 * (6_738_415_616 - 32_000 * 4096) + 2048 * 524_288
-    assert found["time"]["at_least_seconds"] == pytest.approx(moved / 3.35e12)
+    # Memory bound: the matrices without the embedding and 2047 tokens of cache, once over 3.35e12 bytes/s.
+    moved = 2 * (6_738_415_616 - 32_000 * 4096) + 2047 * 524_288
+    assert found["time"]["at_peak_seconds"] == pytest.approx(moved / 3.35e12)
+    # A chip may keep something of one step for the next, 256 MiB at most.
+    assert found["time"]["at_least_seconds"] == pytest.approx((moved - 2**28) / 3.35e12)
     assert found["time"]["bound"] == "memory"
     assert found["time"]["seconds"] is None
     assert found["mfu"] is None
@@ -258,7 +262,8 @@ def test_the_tables_show_the_same_numbers(told: Told) -> None:
         "2*B*s*3*h*f",
         "13,476,831,232 B",
         "kv cache",
-        "no run is faster: at the full peak of compute",
+        "lower bound for every implementation: at the full peak of compute",
+        "estimate, not a bound: the FLOPs of this forward pass, at the full peak of compute",
         "at 50.00% of the peak",
         "50.0%",
     ):

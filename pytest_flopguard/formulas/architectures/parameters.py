@@ -37,3 +37,19 @@ def active_parameters(sizes: DecoderSizes) -> int:
     for matrix in sizes.expert_matrices():
         found -= sizes.expert_layers * (matrix.parameters - matrix.active_parameters)
     return found
+
+
+def matrix_parameters(sizes: DecoderSizes) -> int:
+    """Parameters that one token is multiplied with: the matrices of its layers, its experts and the head.
+
+    No embedding that is only looked up, no biases, no norms. Twice this is a token's forward without attention over the
+    context.
+    """
+    dense = sizes.layers - sizes.expert_layers
+    layered = (
+        (sizes.layers, sizes.attention_matrices()),
+        (dense, sizes.mlp_matrices() if dense else ()),
+        (sizes.expert_layers, sizes.expert_matrices()),
+        (1, (sizes.head_matrix(),)),
+    )
+    return sum(times * each.used * each.elements for times, matrices in layered for each in matrices)

@@ -1,4 +1,4 @@
-"""The time and the utilisation of an estimate: a bound that no run beats, and what a given share of the peak means."""
+"""The time and the utilisation of an estimate: a lower bound, and what a given share of the peak means."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from pytest_flopguard.core.figure import Figure, inapplicable, unknown
 from pytest_flopguard.formulas.architectures.decoder_sizes import DecoderSizes
 from pytest_flopguard.formulas.architectures.parameters import active_parameters, decoder_parameters
 from pytest_flopguard.formulas.breakdown import Breakdown
-from pytest_flopguard.formulas.dtypes import dtype_bytes
+from pytest_flopguard.formulas.dtypes import dtype_bytes, dtype_name
 from pytest_flopguard.formulas.estimates.asked import Machine, Subject, Workload
+from pytest_flopguard.formulas.estimates.least_work import least_flops
 from pytest_flopguard.formulas.estimates.work import core_of, rule_flops, run_flops
 from pytest_flopguard.formulas.hardware.roofline import Roofline, roofline
 from pytest_flopguard.formulas.memory.decoder import decoder_kv_cache
 from pytest_flopguard.formulas.scaling.training_time import SECONDS_PER_HOUR, training_seconds, utilization
 
-_BOUNDS = {"compute": "at the full peak of compute", "memory": "at the full bandwidth of the memory"}
+_FULL = {"compute": "at the full peak of compute", "memory": "at the full bandwidth of the memory"}
+# What a chip can keep of one step for the next: none of the table has more caches, shared memory and registers.
+_ON_CHIP = 256 * 2**20
+_MOST_FLOAT32 = "tf32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +46,12 @@ def time_figures(
     job = _job(subject, work, form)
     peak = machine.gpu.peak(work.dtype, sparse=machine.sparse)
     rate = machine.gpus * peak
-    least = _least(subject, work, machine, job)
     seconds, how = _seconds(machine, job, peak)
     found = {
         "time.of": Figure(value=job.of, how=f"{machine.gpus:,} * {machine.gpu.name}"),
         "time.peak": Figure(value=rate, unit="FLOP/s", how=f"{machine.gpus:,} * {peak:,}, {_kind(machine)}"),
-        "time.at_least_seconds": Figure(value=least.seconds, unit="s", how=f"no run is faster: {_BOUNDS[least.bound]}"),
-        "time.bound": Figure(value=least.bound, how=_traffic(least)),
+        **_bounds(subject, work, machine),
+        "time.at_peak_seconds": _at_peak(subject, work, machine, job),
     }
     if seconds is None:
         reason = "say --mfu (a share of the peak), --seconds or --gpu-hours"
@@ -106,31 +109,65 @@ def _seconds(machine: Machine, job: _Job, peak: int) -> tuple[float | None, str]
     return machine.seconds, "as measured"
 
 
-def _least(subject: Subject, work: Workload, machine: Machine, job: _Job) -> Roofline:
-    moved = 0 if work.train else _moved(subject, work)
-    return roofline(
-        flops=job.done, moved=moved, on=machine.gpu, dtype=work.dtype, gpus=machine.gpus, sparse=machine.sparse
+def _bounds(subject: Subject, work: Workload, machine: Machine) -> dict[str, Figure]:
+    """Return a time that every implementation takes at least, and what sets it."""
+    names = ("time.at_least_seconds", "time.bound")
+    if subject.sizes is None:
+        reason = "a number of parameters gives no lower bound: an embedding is looked up, and experts are left out"
+        return dict.fromkeys(names, unknown(reason))
+    flops = least_flops(subject.sizes, work)
+    if work.tokens:
+        flops = flops * work.tokens // work.new
+    # Products of float32 may run on the tensor cores, if torch is told so.
+    tf32 = dtype_name(work.dtype) == "float32" and _MOST_FLOAT32 in machine.gpu.dense and not machine.sparse
+    least = roofline(
+        flops=flops,
+        moved=max(0, _read(subject, work) - machine.gpus * _ON_CHIP),
+        on=machine.gpu,
+        dtype=_MOST_FLOAT32 if tf32 else work.dtype,
+        gpus=machine.gpus,
+        sparse=machine.sparse,
     )
+    how = f"lower bound for every implementation: {_FULL[least.bound]}{' in tf32' if tf32 else ''}"
+    return {
+        names[0]: Figure(value=least.seconds, unit="s", how=how),
+        names[1]: Figure(value=least.bound, how=f"at least {least.flops:,} FLOP, {_traffic(least)}"),
+    }
 
 
-def _moved(subject: Subject, work: Workload) -> int:
-    """Bytes that pass the memory at least: the matrices that every token meets, once, and the cache.
+def _at_peak(subject: Subject, work: Workload, machine: Machine, job: _Job) -> Figure:
+    found = roofline(
+        flops=job.done,
+        moved=_read(subject, work),
+        on=machine.gpu,
+        dtype=work.dtype,
+        gpus=machine.gpus,
+        sparse=machine.sparse,
+    )
+    how = f"estimate, not a bound: the FLOPs of this {job.of}, {_FULL[found.bound]}"
+    return Figure(value=found.seconds, unit="s", how=how)
 
-    Embeddings are looked up a row at a time, and of experts at least those of one token are read.
+
+def _read(subject: Subject, work: Workload) -> int:
+    """Bytes of the matrices that every token meets, once, and of the cache that a decode step reads.
+
+    Embeddings are looked up a row at a time, and of experts at least those of one token are read. Training reads and
+    writes far more, of which none is stated.
     """
     sizes = subject.sizes
-    if not isinstance(sizes, DecoderSizes):
+    if not isinstance(sizes, DecoderSizes) or work.train:
         return 0
     parts = decoder_parameters(sizes)
     looked_up = parts.get("positions", 0) + (0 if sizes.tied else parts["embedding"])
     weights = dtype_bytes(work.dtype, active_parameters(sizes) - looked_up)
-    return weights + decoder_kv_cache(sizes, tokens=work.seq, dtype=work.dtype, batch=work.batch)
+    cache = decoder_kv_cache(sizes, tokens=work.past, dtype=work.dtype, batch=work.batch) if work.past else 0
+    return weights + cache
 
 
 def _traffic(least: Roofline) -> str:
     if not least.moved:
         return "memory traffic left out"
-    return f"at least {least.moved:,} B pass the memory in {least.memory_seconds:.4g} s"
+    return f"{least.moved:,} B from memory in {least.memory_seconds:.4g} s"
 
 
 def _hardware(job: _Job, seconds: float, machine: Machine, peak: int) -> Figure:

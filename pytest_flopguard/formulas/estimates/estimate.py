@@ -42,7 +42,7 @@ def estimate(subject: Subject, work: Workload, machine: Machine | None = None) -
         workload=work,
         form=form,
         figures={
-            **parameter_figures(subject, form, work.new),
+            **parameter_figures(subject),
             **step_figures(subject, work, form),
             **run_figures(subject, work, form),
             **memory_figures(subject, work, machine),

@@ -9,7 +9,7 @@ from pytest_flopguard.core.figure import Figure, inapplicable, unknown
 from pytest_flopguard.formulas.architectures.decoder_sizes import DecoderSizes
 from pytest_flopguard.formulas.architectures.encoder_decoder import EncoderDecoderSizes
 from pytest_flopguard.formulas.architectures.models import closed_form
-from pytest_flopguard.formulas.architectures.parameters import active_parameters
+from pytest_flopguard.formulas.architectures.parameters import active_parameters, matrix_parameters
 from pytest_flopguard.formulas.architectures.vision_transformer import VisionSizes
 from pytest_flopguard.formulas.architectures.whisper import WhisperSizes
 from pytest_flopguard.formulas.breakdown import Breakdown
@@ -47,18 +47,17 @@ def core_of(form: Breakdown) -> Breakdown:
     return replace(form, terms=tuple(each for each in form if in_core(each.name)))
 
 
-def parameter_figures(subject: Subject, form: Breakdown | None, tokens: int) -> dict[str, Figure]:
+def parameter_figures(subject: Subject) -> dict[str, Figure]:
     """Return how many parameters there are, how many a token meets, and how many it is multiplied with."""
     count = subject.parameters
     found = {"parameters": Figure(value=count, how="each shared one once" if subject.sizes else "as given")}
-    if form is None or not isinstance(subject.sizes, DecoderSizes):
-        reason = "told of decoders only"
+    if not isinstance(subject.sizes, DecoderSizes):
+        reason = "known for decoders only"
         return found | {"active_parameters": inapplicable(reason), "matrix_parameters": inapplicable(reason)}
-    multiplied = sum(each.forward for each in form if not in_core(each.name))
     return found | {
         "active_parameters": Figure(value=active_parameters(subject.sizes), how="those that one token meets"),
         "matrix_parameters": Figure(
-            value=multiplied // (2 * tokens),
+            value=matrix_parameters(subject.sizes),
             how="those that one token is multiplied with: no embedding, biases and norms",
         ),
     }

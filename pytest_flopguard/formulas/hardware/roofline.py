@@ -1,5 +1,7 @@
 """The roofline bound: work takes at least as long as its arithmetic, and at least as long as its memory traffic.
 
+It bounds the FLOPs and bytes that it is given. An implementation that does less work can be faster.
+
 Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009. FLOPs and bytes are exact integers; times are floats.
 """
 
@@ -42,7 +44,7 @@ class Roofline:
 
     @property
     def seconds(self) -> float:
-        """No run is faster: max(flops / peak, bytes / bandwidth)."""
+        """max(flops / peak, bytes / bandwidth): no run that does this work and moves these bytes is faster."""
         return max(self.compute_seconds, self.memory_seconds)
 
     @property
