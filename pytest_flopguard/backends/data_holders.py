@@ -23,7 +23,9 @@ def holders(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     if type(tensor) not in PLAIN and is_traceable_wrapper_subclass(tensor):
         names, _ = tensor.__tensor_flatten__()
         for name in names:
-            yield from holders(getattr(tensor, name))
+            part = getattr(tensor, name)
+            if isinstance(part, torch.Tensor):  # a DTensor names its device mesh too
+                yield from holders(part)
     elif tensor.layout == torch.sparse_coo:
         yield tensor._indices()
         yield tensor._values()

@@ -1,14 +1,16 @@
 """The peak of live tensor storage bytes, by device and category, from the op calls that an OpWatch sees.
 
 Exact and repeatable, on any machine: bytes are counted when an op returns a storage that was not there before, and
-given back when the storage dies. What no op call shows is not in it: buffers inside kernels, and memory that is
-not a tensor's. Storages that existed before the watch are found when they are first used, and count from the start.
+given back when the storage dies. Storages that are made or resized without an op call are noticed (storage_changes).
+Buffers inside kernels and memory that is not a tensor's are not counted. Storages that existed before the watch are
+found when they are first used, and count from the start.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +21,7 @@ from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.constant_tensors import tensors
 from pytest_flopguard.backends.data_holders import PLAIN, holders
 from pytest_flopguard.backends.op_watch import OpWatch
+from pytest_flopguard.backends.storage_changes import heard
 from pytest_flopguard.backends.storage_roles import GRADIENTS, RESTING, Role, StorageRoles
 from pytest_flopguard.backends.timeline import Timeline
 from pytest_flopguard.core.measurement import CATEGORIES, MemoryPeak
@@ -108,6 +111,7 @@ class LiveStorage:
         self._passes: dict[Any, bool] = {}  # ops that need no look
         self._blocks: BlockListener | None = None
         self._roles = StorageRoles(watch.modules, self._mark, self._role_of)
+        self._entered = ExitStack()
         self._clear()
 
     def _clear(self) -> None:
@@ -119,6 +123,10 @@ class LiveStorage:
         self._growing = False
         self._late: list[_Live] = []  # died while the scopes were told of another storage
         self._opaque: set[str] = set()
+        self._making = 0  # calls in progress that make storages out of sight
+        # Storages on "meta", which may be those of fake tensors: their first tensor knows the device. The size is what
+        # they had before anybody looked, None for those that were made since.
+        self._without_device: dict[int, tuple[weakref.ref[torch.UntypedStorage], int | None]] = {}
 
     def __enter__(self) -> LiveStorage:
         self._clear()
@@ -126,12 +134,13 @@ class LiveStorage:
         if self._entered_watch:  # another engine counts the FLOPs
             self._watch.__enter__()
         self._watch.storages = self
-        self._roles.__enter__()
+        self._entered.enter_context(self._roles)
+        self._entered.enter_context(heard(self))
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._watch.storages = None
-        self._roles.__exit__(*exc)
+        self._entered.close()
         if self._entered_watch:
             self._watch.__exit__(*exc)
         self._clear()
@@ -220,6 +229,39 @@ class LiveStorage:
         if func in GRADIENTS:
             self._roles.look_for_gradient(func, out)
 
+    def made(self, storage: torch.UntypedStorage) -> None:
+        """Follow a storage that was made without an op call."""
+        with self._watch.lock:
+            if storage._cdata in self._live:
+                return
+            if storage.device.type == "meta":
+                self._without_device[storage._cdata] = weakref.ref(storage), None
+            else:
+                self._give_birth(storage.device.type, storage, self._roles.made(None, False))
+
+    def resized(self, storage: torch.UntypedStorage, before: int) -> None:
+        """Follow a storage that was resized without an op call."""
+        with self._watch.lock:
+            live = self._live.get(storage._cdata)
+            if live is not None:
+                self._resize(live, storage)
+            elif storage.device.type == "meta":
+                self._without_device.setdefault(storage._cdata, (weakref.ref(storage), before))
+            else:
+                self._resize(self._discover(storage.device.type, storage, before), storage)
+
+    @contextmanager
+    def making(self, storage: torch.UntypedStorage | None) -> Iterator[None]:
+        """Take storages that first show in the block for new ones, except for this one."""
+        with self._watch.lock:
+            if storage is not None and storage._cdata not in self._live and storage.device.type != "meta":
+                self._discover(storage.device.type, storage, storage.nbytes())
+        self._making += 1
+        try:
+            yield
+        finally:
+            self._making -= 1
+
     def _storages(self, tensor: torch.Tensor) -> Sequence[tuple[torch.Tensor, torch.UntypedStorage]]:
         """Return what holds a tensor's data, most often itself; remembered is a tensor that cannot be followed."""
         if type(tensor) in PLAIN:
@@ -243,25 +285,40 @@ class LiveStorage:
     def _entry(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> _Live:
         live = self._live.get(storage._cdata)
         if live is None:
-            live = self._follow(tensor, storage, RESTING, _BEFORE)
-            self._current[live.device] = self._current.get(live.device, 0) + live.size
-            for scope in self._scopes:
-                scope.found(live.device, live.size)
-        elif live.size != storage.nbytes():
+            seen, before = self._without_device.pop(storage._cdata, (None, storage.nbytes()))
+            if seen is not None and seen() is not storage:
+                before = storage.nbytes()  # another storage, which has died, was at this address
+            device = _device(tensor)
+            if before is None or self._making:
+                return self._give_birth(device, storage, self._roles.made(None, False))
+            live = self._discover(device, storage, before)
+        if live.size != storage.nbytes():
             self._resize(live, storage)
         return live
 
     def _birth(self, tensor: torch.Tensor, role: Role) -> None:
         for each, storage in self._storages(tensor):
             if storage._cdata not in self._live:
-                self._tick += 1
-                live = self._follow(each, storage, role, self._tick)
-                self._grow(live.device, live.size)
+                self._give_birth(_device(each), storage, role)
 
-    def _follow(self, tensor: torch.Tensor, storage: torch.UntypedStorage, role: Role, born: int) -> _Live:
-        device = f"fake:{tensor.device.type}" if isinstance(tensor, FakeTensor) else tensor.device.type
+    def _give_birth(self, device: str, storage: torch.UntypedStorage, role: Role) -> _Live:
+        """Follow a storage that is new."""
+        self._tick += 1
+        live = self._follow(device, storage, storage.nbytes(), role, self._tick)
+        self._grow(live.device, live.size)
+        return live
+
+    def _discover(self, device: str, storage: torch.UntypedStorage, size: int) -> _Live:
+        """Follow a storage that was there, with so many bytes, before anybody looked."""
+        live = self._follow(device, storage, size, RESTING, _BEFORE)
+        self._current[device] = self._current.get(device, 0) + size
+        for scope in self._scopes:
+            scope.found(device, size)
+        return live
+
+    def _follow(self, device: str, storage: torch.UntypedStorage, size: int, role: Role, born: int) -> _Live:
         live = _Live(storage, self._died)
-        live.fill(storage._cdata, storage.nbytes(), device, role, born)
+        live.fill(storage._cdata, size, device, role, born)
         self._live[live.key] = live
         if self._blocks is not None and device == self._blocks.kind:
             self._blocks.follow(live, storage)
@@ -304,13 +361,18 @@ class LiveStorage:
         self._dead = [each for each in self._dead if any(scope.holds(each) for scope in self._scopes)]
 
     def _resize(self, live: _Live, storage: torch.UntypedStorage) -> None:
-        """Follow a storage that has another size than when it was last used: the old size died, the new one is born."""
+        """Follow a storage that has another size than when it was last seen: the new size is born, the old one dies.
+
+        Both are alive at once, since the values are copied (aten/src/ATen/native/Resize.cpp, resize_bytes_cpu).
+        """
         self._tick += 1
         before = _Live(storage)
         before.fill(live.key, live.size, live.device, live.role, live.born)
-        self._bury(before)
         live.fill(live.key, storage.nbytes(), live.device, live.role, self._tick)
-        self._grow(live.device, live.size - before.size)
+        self._grow(live.device, live.size)
+        self._tick += 1
+        self._bury(before)
+        self._grow(live.device, -before.size)
         if self._blocks is not None and live.device == self._blocks.kind:
             self._blocks.follow(live, storage)
 
@@ -324,3 +386,7 @@ class LiveStorage:
             live = self._live.get(storage._cdata)
             return None if live is None else live.role
         return None
+
+
+def _device(tensor: torch.Tensor) -> str:
+    return f"fake:{tensor.device.type}" if isinstance(tensor, FakeTensor) else tensor.device.type

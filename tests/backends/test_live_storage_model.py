@@ -22,7 +22,7 @@ def size(number: int) -> Tensor:
 Step = tuple[str, int, int]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["make", "make", "view", "drop", "drop", "use", "clone", "resize", "begin", "end"]),
+        st.sampled_from(["make", "make", "view", "drop", "drop", "use", "clone", "resize", "store", "begin", "end"]),
         st.integers(0, 30),
         st.integers(1, 64),
     ),
@@ -45,6 +45,12 @@ class Model:
         self.sizes[storage] = number
         previous = sum(change for each, change in self.events if each == storage)
         self.events.append((storage, number - previous))
+
+    def resize(self, storage: int, number: int) -> None:
+        """Bytes are copied from the old memory to the new one, which are both alive meanwhile."""
+        previous = self.sizes[storage]
+        self.sizes[storage] = number
+        self.events += [(storage, number), (storage, -previous)]
 
     def peak(self, began: int) -> tuple[int, int]:
         """Start and peak of the region that began at an event, as far as storages were used by now."""
@@ -106,7 +112,13 @@ def test_random_programs_have_the_peak_of_a_plain_model(existing: list[int], ste
                 if storage not in model.before:
                     tensor.resize_(number)
                     # resize_ never gives bytes back.
-                    model.change(storage, max(number, model.sizes[storage]))
+                    if number > model.sizes[storage]:
+                        model.resize(storage, number)
+            elif what == "store":
+                # No op call shows this one, which finds a storage as a use does.
+                tensor.untyped_storage().resize_(model.sizes[storage] + number)
+                model.used.add(storage)
+                model.resize(storage, model.sizes[storage] + number)
             elif what == "drop":
                 del tensors[which % len(tensors)]
                 model.holders[storage] -= 1

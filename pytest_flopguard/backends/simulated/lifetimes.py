@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,6 +32,7 @@ from pytest_flopguard.backends.simulated.gpus import Gpu
 from pytest_flopguard.backends.simulated.hidden_memory import UnknownWorkspace
 from pytest_flopguard.backends.simulated.holdings import Held, Holdings
 from pytest_flopguard.backends.simulated.workspaces import hidden
+from pytest_flopguard.backends.storage_changes import undo_resize
 from pytest_flopguard.backends.storage_roles import GRADIENTS, Role, StorageRoles
 from pytest_flopguard.backends.subclass_calls import Inside, subclasses
 
@@ -80,11 +83,12 @@ class _Op:
 
 
 class _Storage(weakref.ref["torch.UntypedStorage"]):
-    """A weak reference to a storage, with the block that it has and the size for which it has it."""
+    """A weak reference to a storage, with its block, None while it is empty, and the size for which it has it."""
 
-    __slots__ = ("held", "key", "size")
+    __slots__ = ("held", "key", "role", "size")
     held: Held | None
     key: int
+    role: Role
     size: int
 
 
@@ -160,14 +164,39 @@ class Lifetimes(TorchDispatchMode):
 
     def mark(self, tensor: torch.Tensor, category: str, module: str | None) -> None:
         """Say what a tensor is, now that it is known."""
-        held = self._held(tensor)
-        if held is not None:
-            held.role = held.role.as_category(category, module)
+        known = self._known(tensor)
+        if known is not None:
+            known.role = known.role.as_category(category, module)
+            if known.held is not None:
+                known.held.role = known.role
 
     def role_of(self, tensor: torch.Tensor) -> Role | None:
         """Return what a tensor is, None where it is not on the device."""
-        held = self._held(tensor)
-        return None if held is None else held.role
+        known = self._known(tensor)
+        return None if known is None else known.role
+
+    def arrived(self, tensor: torch.Tensor) -> None:
+        """Take note of a tensor that reached the device without an op call."""
+        if isinstance(tensor, FakeTensor) and tensor.fake_device.type == "cuda":
+            self._born(None, tensor, ())
+
+    def made(self, storage: torch.UntypedStorage) -> None:
+        """Do nothing: whether a storage without data is on the device shows when a tensor has it."""
+
+    def resized(self, storage: torch.UntypedStorage, before: int) -> None:
+        """Follow a storage that was resized without an op call."""
+        known = self._storages.get(storage._cdata)
+        if known is not None:
+            try:
+                self._resize(known, storage)
+            except torch.OutOfMemoryError:
+                undo_resize(storage, before)  # on a GPU it would not have changed
+                raise
+
+    @contextmanager
+    def making(self, storage: torch.UntypedStorage | None) -> Iterator[None]:
+        """Let the block run: whatever shows first on the device is new."""
+        yield
 
     def met_compiled(self) -> None:
         """Say that a compiled function was called: it ran as it is written."""
@@ -175,15 +204,14 @@ class Lifetimes(TorchDispatchMode):
 
     def use_on_stream(self, tensor: torch.Tensor, stream: int) -> None:
         """Say that another stream uses a tensor's memory, as ``Tensor.record_stream`` does."""
-        held = self._held(tensor)
-        if held is not None:
-            self._holdings.allocator.record_stream(held.block, stream)
+        known = self._known(tensor)
+        if known is not None and known.held is not None:
+            self._holdings.allocator.record_stream(known.held.block, stream)
 
-    def _held(self, tensor: torch.Tensor) -> Held | None:
+    def _known(self, tensor: torch.Tensor) -> _Storage | None:
         if not isinstance(tensor, FakeTensor) or tensor.fake_device.type != "cuda":
             return None
-        known = self._storages.get(tensor.untyped_storage()._cdata)
-        return None if known is None else known.held
+        return self._storages.get(tensor.untyped_storage()._cdata)
 
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         __tracebackhide__ = True
@@ -251,8 +279,10 @@ class Lifetimes(TorchDispatchMode):
                 if isinstance(each, FakeTensor) and each.fake_device.type == "cuda":
                     on_gpu = True
                     self._born(func, each, args)
-        if op.resizes:
-            self._resized(func, args)
+        if op.resizes or (out is None and op.values.writes):
+            for each in op.values.written(args, kwargs):
+                if isinstance(each, FakeTensor) and each.fake_device.type == "cuda":
+                    self._born(func, each, args)
         if op.takes_gradient:
             self.roles.look_for_gradient(func, out)
         if on_gpu or op.values.writes:
@@ -266,19 +296,25 @@ class Lifetimes(TorchDispatchMode):
             raise not_simulated(
                 str(func), f"{tensor.layout} tensors have no one memory that could be followed"
             ) from error
-        if storage._cdata not in self._storages:
+        known = self._storages.get(storage._cdata)
+        if known is None:
             if tensor.fake_device.index:
                 raise another_gpu(tensor.fake_device)
-            self._take(func, storage, args)
+            known = _Storage(storage, self._died)
+            known.key, known.size, known.held = storage._cdata, 0, None
+            known.role = self.roles.made(func, any(True for _ in tensors(args)))
+            self._storages[known.key] = known
+        if known.size != storage.nbytes():
+            self._resize(known, storage)
 
-    def _take(self, func: Any, storage: torch.UntypedStorage, args: Any) -> None:
+    def _resize(self, known: _Storage, storage: torch.UntypedStorage) -> None:
+        """Give a storage a block of its size. The old one is given back after that: its values are copied."""
         __tracebackhide__ = True
-        known = _Storage(storage, self._died)
-        known.key, known.size, known.held = storage._cdata, storage.nbytes(), None
-        self._storages[known.key] = known
-        if known.size:
-            role = self.roles.made(func, any(True for _ in tensors(args)))
-            known.held = self._hold(known.size, role)
+        size, before = storage.nbytes(), known.held
+        held = self._hold(size, known.role) if size else None
+        known.size, known.held = size, held
+        if before is not None:
+            self._holdings.give_back(before)
 
     def _hold(self, size: int, role: Role) -> Held:
         __tracebackhide__ = True
@@ -293,17 +329,6 @@ class Lifetimes(TorchDispatchMode):
             del self._storages[known.key]
             if known.held is not None:
                 self._holdings.give_back(known.held)
-
-    def _resized(self, func: Any, args: Any) -> None:
-        for each in tensors(args[:1]):
-            if isinstance(each, FakeTensor) and each.fake_device.type == "cuda":
-                storage = each.untyped_storage()
-                known = self._storages.get(storage._cdata)
-                if known is None or known.size != storage.nbytes():
-                    # The new block is taken before the old one is given back: its values are copied.
-                    self._take(func, storage, args)
-                    if known is not None and known.held is not None:
-                        self._holdings.give_back(known.held)
 
     def _inside_kernel(self, op: _Op, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         found = hidden(func, args, kwargs, out, self._gpu)

@@ -25,6 +25,7 @@ from pytest_flopguard.backends.simulated.lifetimes import Lifetimes
 from pytest_flopguard.backends.simulated.self_check import check
 from pytest_flopguard.backends.simulated.streams import Streams
 from pytest_flopguard.backends.simulated.world import SimulatedTensors, surroundings
+from pytest_flopguard.backends.storage_changes import heard
 from pytest_flopguard.backends.storage_roles import StorageRoles
 
 UNLIMITED = -1
@@ -97,7 +98,7 @@ class Machine:
     @contextmanager
     def tracking(self) -> Iterator[None]:
         """Follow what the block takes from the device; to be entered after every other mode."""
-        with self.lifetimes:
+        with self.lifetimes, heard(self.lifetimes):
             yield
 
     @contextmanager
@@ -117,6 +118,10 @@ class Machine:
     def use_on_stream(self, tensor: torch.Tensor, stream: int) -> None:
         """Say that another stream uses a tensor's memory."""
         self.lifetimes.use_on_stream(tensor, stream)
+
+    def arrived(self, tensor: torch.Tensor) -> None:
+        """Say that a tensor reached the device without an op call."""
+        self.lifetimes.arrived(tensor)
 
     def _runs_on(self, stream: int) -> None:
         self.lifetimes.stream = stream

@@ -53,6 +53,9 @@ class Device(Protocol):
     def use_on_stream(self, tensor: torch.Tensor, stream: int) -> None:
         """Say that another stream uses a tensor's memory."""
 
+    def arrived(self, tensor: torch.Tensor) -> None:
+        """Say that a tensor reached the device without an op call."""
+
 
 def replacements(device: Device) -> Iterator[Replacement]:
     """Yield what to replace: an object of torch's, an attribute of it, and what stands there meanwhile."""

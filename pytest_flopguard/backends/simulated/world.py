@@ -63,7 +63,7 @@ def surroundings(device: Device, tensors: SimulatedTensors) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(cuda_abi.active())
         stack.enter_context(torch.random.fork_rng(devices=()))
-        for owner, name, replacement in (*replacements(device), *_torch_itself(), *_libraries()):
+        for owner, name, replacement in (*replacements(device), *_torch_itself(), _loading(device), *_libraries()):
             stack.enter_context(patch.object(owner, name, replacement))
         stack.enter_context(routed(device.gpu))
         stack.enter_context(tensors)
@@ -80,6 +80,18 @@ def _torch_itself() -> Iterator[tuple[Any, str, Any]]:
     yield FakeTensor, "__reduce_ex__", _reduced
     yield FakeTensor, "__repr__", printed.text
     yield FakeTensor, "__format__", printed.formatted
+
+
+def _loading(device: Device) -> tuple[Any, str, Any]:
+    # torch.load says at the end on which device a fake tensor is, and no op call shows that.
+    restore: Any = torch._utils._restore_device_fake_mode
+
+    def restored(tensor: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = restore(tensor)
+        device.arrived(found)
+        return found
+
+    return torch._utils, "_restore_device_fake_mode", restored
 
 
 def _libraries() -> Iterator[tuple[Any, str, Any]]:
