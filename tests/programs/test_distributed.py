@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed._symmetric_memory
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -103,3 +104,42 @@ def test_data_parallel_training_is_the_model(count: Count) -> None:
     tally = count(lambda: replica(torch.ones(16, 8, requires_grad=True)).sum().backward())
     assert (tally.forward, tally.backward) == (2 * PRODUCT, 4 * PRODUCT)
     assert tally.unknown_ops == ()
+
+
+@pytest.mark.parametrize("gather_dim", [0, 1])
+def test_a_product_fused_with_its_gather_is_its_parts(count: Count, mesh: DeviceMesh, gather_dim: int) -> None:
+    # torch's own parts of the fused op run where a tensor has no data.
+    group = mesh.get_group().group_name
+    # [8, 6] gathered from four ranks along a dimension: [32, 6], or [8, 24].
+    gathered = (32, 6) if gather_dim == 0 else (8, 24)
+    shard = torch.empty(8, 6, device="meta")
+    weights = [torch.empty(gathered[1], columns, device="meta") for columns in (5, 3)]
+    fused = torch.ops.symm_mem.fused_all_gather_matmul
+    tally = count(lambda: fused(shard, weights, gather_dim, group))
+    # [32, 6] @ [6, 5 + 3], or [8, 24] @ [24, 5 + 3].
+    assert tally.total == 2 * gathered[0] * gathered[1] * 8
+    assert tally.unknown_ops == ()
+
+
+def test_a_product_fused_with_its_scatter_is_whole(count: Count, mesh: DeviceMesh) -> None:
+    group = mesh.get_group().group_name
+    a, b = torch.empty(8, 6, device="meta"), torch.empty(6, 5, device="meta")
+    tally = count(lambda: torch.ops.symm_mem.fused_matmul_reduce_scatter(a, b, "sum", 0, group))
+    # [8, 6] @ [6, 5], before a quarter of its rows is kept: 2 * 8*6*5.
+    assert (tally.total, tally.unknown_ops) == (480, ())
+
+
+def test_waiting_in_place_and_point_to_point_calls_are_known(count: Count, mesh: DeviceMesh) -> None:
+    functional, group = torch.ops._c10d_functional, mesh.get_group().group_name
+
+    def calls() -> None:
+        x = torch.ones(4)
+        functional.wait_tensor(functional.all_reduce_(x, "sum", group))
+        functional.wait_tensor(functional.all_reduce_coalesced_([x], "sum", group)[0])
+        functional.wait_tensor(functional.broadcast_(x, 0, group))
+        functional.wait_tensor(functional.isend(x, 1, 0, group))
+        functional.wait_tensor(functional.irecv(x, 1, 0, group))
+        functional.batch_p2p_ops(["isend", "irecv"], [1, 1], [0, 0], [x, x], group)
+
+    tally = count(calls)
+    assert (tally.total, tally.unknown_ops) == (0, ())

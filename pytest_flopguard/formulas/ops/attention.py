@@ -27,10 +27,15 @@ from pytest_flopguard.formulas.registry import Unknown, formula
 _FROM_TOP_LEFT, _FROM_BOTTOM_RIGHT = 1, 2
 
 
-def _refuse_packed(cum_seq_q: TensorSpec | None, cum_seq_k: TensorSpec | None) -> None:
+def _refuse_packed(cum_seq_q: TensorSpec | None, cum_seq_k: TensorSpec | None, call: OpCall | None = None) -> None:
     """Packed sequences of different lengths: their FLOPs depend on values. A dense backward gets empty tensors."""
     if any(each is not None and each.numel for each in (cum_seq_q, cum_seq_k)):
         raise Unknown("the sequence lengths are values (cumulative lengths), not shapes")
+    by_name = {} if call is None else call.by_name
+    if any(by_name.get(name) is not None for name in ("seqused_k", "seqlen_k")):
+        raise Unknown("how many of the keys are used is a value, not a shape")
+    if by_name.get("block_table") is not None:
+        raise Unknown("which of the keys are used is a value, not a shape")
 
 
 def _hidden_share(call: OpCall | None, queries: int, keys: int, *, last_to_last: bool) -> tuple[int, int]:
@@ -144,7 +149,7 @@ def flash_forward(
     **__: Any,
 ) -> Cost:
     """As attention with heads last: [B, S_q, H, d] x [B, S_k, H_kv, d]; unknown for packed sequences."""
-    _refuse_packed(cum_seq_q, cum_seq_k)
+    _refuse_packed(cum_seq_q, cum_seq_k, call)
     return _forward(query, key, value, -3, call, last_to_last=True)
 
 
@@ -163,7 +168,7 @@ def flash_backward(
     **__: Any,
 ) -> Cost:
     """Twice flash_forward; unknown for packed sequences."""
-    _refuse_packed(cum_seq_q, cum_seq_k)
+    _refuse_packed(cum_seq_q, cum_seq_k, call)
     return _backward(query, key, value, -3, call, last_to_last=True)
 
 
@@ -196,8 +201,30 @@ def cudnn_forward(
     **__: Any,
 ) -> Cost:
     """As attention, heads before positions; unknown for packed sequences."""
-    _refuse_packed(cum_seq_q, cum_seq_k)
+    _refuse_packed(cum_seq_q, cum_seq_k, call)
     return attention(query, key, value, call=call)
+
+
+@formula("aten._cudnn_attention_forward_no_dropout_inplace")
+def cudnn_forward_into(
+    into: TensorSpec,
+    query: TensorSpec,
+    key: TensorSpec,
+    value: TensorSpec,
+    cum_seq_q: TensorSpec | None = None,
+    cum_seq_k: TensorSpec | None = None,
+    *_: Any,
+    call: OpCall | None = None,
+    **__: Any,
+) -> Cost:
+    """As cudnn_forward, with the tensor that takes the result first and no bias."""
+    return cudnn_forward(query, key, value, None, cum_seq_q, cum_seq_k, call=call)
+
+
+@formula("torch_attn._varlen_attn", "torch_attn._varlen_attn_out", "torch_attn._varlen_attn_backward")
+def variable_lengths(*_: Any, **__: Any) -> Cost:
+    """torch.nn.attention.varlen: packed sequences, unknown."""
+    raise Unknown("the sequence lengths are values (cumulative lengths), not shapes")
 
 
 @formula("aten._cudnn_attention_backward")
@@ -218,7 +245,7 @@ def cudnn_backward(
     **__: Any,
 ) -> Cost:
     """Twice cudnn_forward; unknown for packed sequences."""
-    _refuse_packed(cum_seq_q, cum_seq_k)
+    _refuse_packed(cum_seq_q, cum_seq_k, call)
     return _backward(query, key, value, -2, call)
 
 
@@ -253,11 +280,11 @@ def efficient_backward(
     **__: Any,
 ) -> Cost:
     """Twice efficient_forward; unknown for packed sequences."""
-    _refuse_packed(cum_seq_q, cum_seq_k)
+    _refuse_packed(cum_seq_q, cum_seq_k, call)
     return _backward(query, key, value, -3, call, last_to_last=True)
 
 
-@formula("aten._native_multi_head_attention")
+@formula("aten._native_multi_head_attention", "aten._triton_multi_head_attention")
 def native_multi_head_attention(
     query: TensorSpec, key: TensorSpec, value: TensorSpec, embed_dim: int, *_: Any, **__: Any
 ) -> int:

@@ -11,7 +11,8 @@ repeat_interleave roll flip rot90 pixel_shuffle pixel_unshuffle channel_shuffle 
 reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d tril triu
 block_diag diag_embed complex lift _lazy_clone _reshape_copy split_copy split_with_sizes_copy unbind_copy narrow_copy
 unsafe_split unsafe_split_with_sizes _unsafe_view select_scatter diagonal_scatter as_strided_scatter _pin_memory
-record_stream to_mkldnn mkldnn_reorder_conv2d_weight mkldnn_reorder_conv3d_weight _mkldnn_reshape _mkldnn_transpose
+record_stream shallow_copy_data to_mkldnn mkldnn_reorder_conv2d_weight mkldnn_reorder_conv3d_weight _mkldnn_reshape
+_mkldnn_transpose
 """
 
 _INDEXING = """
@@ -29,6 +30,7 @@ ones_like zeros_like zero fill linspace logspace set resize resize_as _resize_ou
 # The keys of counter-based generators; what torch tags as random needs no row.
 _RANDOM = """
 randint_like normal bernoulli binomial _philox_key_fold_in _philox_key_split _philox_normal _philox_uniform
+_philox_randint
 """
 
 _ORDER = """
@@ -50,9 +52,20 @@ _nested_tensor_from_tensor_list _nested_tensor_size _nested_tensor_storage_offse
 """
 
 # What torch's own Python decompositions end in, under torch.func transforms for one; most are aten ops by name.
-_PRIMS = "as_strided collapse copy_strided copy_to device_put reshape rev"
+_PRIMS = """
+as_strided collapse copy_strided copy_to device_put reshape rev inductor_force_stride_order inductor_lookup_seed
+inductor_randint inductor_random
+"""
 
-_ELSEWHERE = ("prim.device", "prim.layout", "profiler._record_function_enter_new", "profiler._record_function_exit")
+# Bookkeeping: streams, memory pools, ranges of a profile, storage that is resized, offsets of a generator.
+_ELSEWHERE = """
+coor.current_device coor.current_device_index debug_mode_ops.annotate export.access_subclass_inner_tensor
+inductor._reinterpret_tensor inductor.resize_storage_bytes_ inductor_prims.inductor_reserve_rng_state mempool.begin
+mempool.end prim.device prim.layout profiler._record_function_enter profiler._record_function_enter_new
+profiler._record_function_exit rngprims.philox_rand streams.fork streams.join streams.record_event
+streams.record_stream streams.sync_dealloc streams.synchronize_device streams.synchronize_event
+streams.synchronize_stream streams.wait_event streams.wait_stream
+"""
 
 FREE: tuple[str, ...] = (
     *(
@@ -61,5 +74,5 @@ FREE: tuple[str, ...] = (
         for name in names.split()
     ),
     *(f"prims.{name}" for name in _PRIMS.split()),
-    *_ELSEWHERE,
+    *_ELSEWHERE.split(),
 )

@@ -193,6 +193,22 @@ def pseudoinverse(a: TensorSpec, *_: Any, hermitian: bool = False, **__: Any) ->
     return (eigh(a) if hermitian else svd(a)) + _each(a, 6 * m * n * min(m, n))
 
 
+@formula("aten.linalg_polar")
+def polar(a: TensorSpec, *_: Any, **__: Any) -> int:
+    """[m, n], m >= n: thin singular vectors U S V^H, then U V^H is 2*m*n^2 and V S V^H is 2*n^3.
+
+    CUDA may run another algorithm (QDWH, which iterates): the same call counts the same everywhere.
+    """
+    m, n = a.shape[-2:]
+    return svd(a) + _each(a, 6 * m * n**2 + 6 * n**3)
+
+
+@formula("aten.linalg_matrix_sqrth")
+def matrix_square_root(a: TensorSpec, *_: Any, **__: Any) -> int:
+    """Symmetric [n, n]: 11*n^3, of which eigenvectors V and eigenvalues L are 9*n^3 and V sqrt(L) V^H is 2*n^3."""
+    return eigh(a) + _each(a, 6 * a.shape[-1] ** 3)
+
+
 @formula("aten.linalg_matrix_exp")
 def matrix_exp(a: TensorSpec, *_: Any) -> int:
     """[n, n]: 10*n^3, five products for a Taylor polynomial of degree 18 (Bader, Blanes and Casas, 2019).

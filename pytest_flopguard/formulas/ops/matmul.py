@@ -39,7 +39,7 @@ def mm(a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
     return _product(a, b)
 
 
-@formula("aten.addmm", "aten._addmm_activation")
+@formula("aten.addmm", "aten._addmm_activation", "aten._scaled_addmm")
 def addmm(bias: TensorSpec, a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
     """Bias + [M, K] @ [K, N]: 2*M*K*N."""
     return _product(a, b)

@@ -19,7 +19,20 @@ conv_prepack conv_unpack conv_transpose1d_prepack conv_transpose1d_unpack conv_t
 conv_transpose2d_unpack conv_transpose3d_prepack conv_transpose3d_unpack embedding_bag_prepack embedding_bag_unpack
 embedding_bag_2bit_prepack embedding_bag_2bit_unpack embedding_bag_4bit_prepack embedding_bag_4bit_unpack
 embedding_bag_byte_prepack embedding_bag_byte_unpack linear_prepack linear_prepack_fp16 linear_unpack
-linear_unpack_fp16 make_quantized_cell_params make_quantized_cell_params_dynamic make_quantized_cell_params_fp16
+linear_unpack_fp16 linear_prepack_legacy linear_prepack_fp16_legacy embedding_bag_2bit_prepack_with_rowwise_min_max
+embedding_bag_4bit_prepack_with_rowwise_min_max embedding_bag_byte_prepack_with_rowwise_min_max
+make_quantized_cell_params make_quantized_cell_params_dynamic make_quantized_cell_params_fp16
+"""
+
+# The same under older names, and the layouts of other libraries.
+_OLD_PACKING = """
+_quantized._wrapped_linear_prepack _quantized.conv2d_prepack _quantized.conv3d_prepack
+_quantized.conv_transpose1d_prepack _quantized.conv_transpose2d_prepack _quantized.conv_transpose3d_prepack
+_quantized.linear_prepack _quantized.linear_prepack_fp16 _quantized.linear_prepack_fp16_legacy
+_quantized.linear_prepack_legacy _quantized.wrapped_fbgemm_pack_gemm_matrix_fp16 mkl._mkl_reorder_linear_weight
+mkldnn._get_mkldnn_serialized_md mkldnn._nbytes mkldnn._reorder_convolution_transpose_weight
+mkldnn._reorder_convolution_weight mkldnn._reorder_linear_weight mkldnn.data_ptr mkldnn_prepacked.conv2d_prepack
+onednn.linear_prepack_fp16 onednn.qconv_prepack onednn.qlinear_prepack sparse.qlinear_prepack
 """
 
 _QUESTIONS = "stride padding output_padding dilation groups transpose"
@@ -41,8 +54,8 @@ FREE = (
         for conv in ("conv2d", "conv3d", "conv_transpose2d", "conv_transpose3d")
         for question in _QUESTIONS.split()
     ),
-    "onednn.qconv_prepack",
-    "onednn.qlinear_prepack",
+    *_OLD_PACKING.split(),
+    "quantized_decomposed.convert_element_type",
 )
 
 # "quantized.add" and its kin are told by the op on floats that they are named after.
@@ -51,6 +64,13 @@ add_out add_relu add_relu_out add_scalar add_scalar_out add_scalar_relu add_scal
 mul_relu_out mul_scalar mul_scalar_out mul_scalar_relu mul_scalar_relu_out batch_norm batch_norm1d batch_norm1d_relu
 batch_norm2d batch_norm2d_relu batch_norm3d batch_norm3d_relu batch_norm_relu cat cat_out cat_relu cat_relu_out
 dropout embedding_4bit embedding_byte group_norm instance_norm layer_norm max_pool1d max_pool2d prelu relu6
+"""
+
+# What the exported graph of a quantized model calls: scales from minimum and maximum, rounding, and back.
+_DECOMPOSED = """
+choose_qparams choose_qparams_per_token choose_qparams_per_token_asymmetric choose_qparams_symmetric
+dequantize_per_channel dequantize_per_channel_group dequantize_per_tensor dequantize_per_token fake_quant_per_channel
+quantize_per_channel quantize_per_channel_group quantize_per_tensor quantize_per_token
 """
 
 UNCOUNTED = (
@@ -70,6 +90,10 @@ UNCOUNTED = (
     "aten.quantized_max_pool2d",
     "aten.quantized_max_pool3d",
     *(f"quantized.{name}" for name in _ELEMENTWISE.split()),
+    *(f"quantized_decomposed.{name}" for name in _DECOMPOSED.split()),
+    "_quantized.add",
+    "quantization._Bfloat16QuantizedToFloat",
+    "quantization._FloatToBfloat16Quantized",
     *(f"onednn.{name}" for name in ("qadd", "qadd_relu", "qmul", "qbatch_norm2d")),
 )
 

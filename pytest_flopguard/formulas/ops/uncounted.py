@@ -63,8 +63,12 @@ _fused_adagrad _foreach_powsum
 # What torch's own Python decompositions end in, under torch.func transforms for one; most are aten ops by name.
 _PRIMS = """
 bessel_i0 bessel_i0e bessel_i1 bessel_i1e cbrt erf_inv maximum_value minimum_value shift_left shift_right_arithmetic
-xor_sum
+xor_sum _low_memory_max_pool_with_offsets _low_memory_max_pool_offsets_to_indices prepare_softmax_online
+inductor_cvt_e8m0_rceil
 """
+
+# Gradients that are added up, and a rotation of pairs.
+_ELSEWHERE = ("flex_lib.zeros_and_scatter", "inductor.accumulate_grad_", "onnx.RotaryEmbedding")
 
 UNCOUNTED: tuple[str, ...] = (
     *(
@@ -82,4 +86,5 @@ UNCOUNTED: tuple[str, ...] = (
         for name in names.split()
     ),
     *(f"prims.{name}" for name in _PRIMS.split()),
+    *_ELSEWHERE,
 )

@@ -115,8 +115,9 @@ FORWARDS = {
     "aten._flash_attention_forward": (QL, KL, VL, None, None, 5, 7, 0.0, True, False),
     "aten._flash_attention_forward_no_dropout_inplace": (OUTL, QL, KL, VL, None, None, 5, 7, 0.0, True, False),
     "aten._efficient_attention_forward": (QL, KL, VL, None, None, None, 5, 7, 0.0, 0, True),
-    # The one named kernel that has heads before positions.
+    # The named kernels that have heads before positions.
     "aten._cudnn_attention_forward": (Q, K, V, None, None, None, 5, 7, True, 0.0, True, False),
+    "aten._cudnn_attention_forward_no_dropout_inplace": (OUT, Q, K, V, EMPTY, None, 5, 7, True),
 }
 BACKWARDS = {
     "aten._scaled_dot_product_flash_attention_for_cpu_backward": (OUT, Q, K, V, OUT, LSE, 0.0, True),
@@ -144,6 +145,7 @@ PACKED = {
     "aten._flash_attention_forward_no_dropout_inplace": 4,
     "aten._efficient_attention_forward": 4,
     "aten._cudnn_attention_forward": 4,
+    "aten._cudnn_attention_forward_no_dropout_inplace": 4,
     "aten._flash_attention_backward": 6,
     "aten._efficient_attention_backward": 6,
     "aten._cudnn_attention_backward": 9,
@@ -171,6 +173,24 @@ def test_packed_sequences_are_unknown(cost: Costs, op: str) -> None:
     assert cost(op, *arguments).kind == "counted"
 
 
+@pytest.mark.parametrize("argument", ["seqused_k", "block_table", "seqlen_k"])
+def test_keys_whose_number_is_a_value_are_unknown(argument: str) -> None:
+    dense = tuple(TensorSpec(each) for each in (QL, KL, VL))
+    call = OpCall(op="aten._flash_attention_forward", args=dense, kwargs={argument: TensorSpec((2,), "int32")})
+    found = REGISTRY.cost(call)
+    assert (found.kind, found.flops) == ("unknown", None)
+    assert "is a value, not a shape" in found.reason
+    left_out = OpCall(op="aten._flash_attention_forward", args=dense, kwargs={argument: None})
+    assert REGISTRY.cost(left_out).flops == FORWARD
+
+
+@pytest.mark.parametrize("op", ["_varlen_attn", "_varlen_attn_out", "_varlen_attn_backward"])
+def test_sequences_of_variable_length_are_unknown(cost: Costs, op: str) -> None:
+    found = cost(f"torch_attn.{op}", (8, 4, 8), (8, 4, 8), (8, 4, 8), LENGTHS, LENGTHS, 5, 5)
+    assert (found.kind, found.flops) == ("unknown", None)
+    assert "cumulative lengths" in found.reason
+
+
 def test_the_tables_hold_every_attention_op_of_torch(registry: Any) -> None:
     schemas = (name.partition(".")[0] for name in torch._C._dispatch_get_all_op_names())
     named = {name.replace("::", ".") for name in schemas if name.startswith("aten::") and "attention" in name}
@@ -180,8 +200,7 @@ def test_the_tables_hold_every_attention_op_of_torch(registry: Any) -> None:
     counted = {each.op for each in registry.entries() if each.kind == "counted"}
     known = {op for op in counted if op.startswith("aten.") and "attention" in op}
     assert known - FORWARDS.keys() - BACKWARDS.keys() - whole == set()
-    # Nothing in torch calls the last one; it has no kernel.
-    assert named - known - composite == {"aten._triton_multi_head_attention"}
+    assert named - known - composite == set()
 
 
 @pytest.mark.parametrize(
@@ -217,14 +236,15 @@ def test_gpt2s_attention(cost: Costs) -> None:
     assert cost("aten._scaled_dot_product_flash_attention", shape, shape, shape).flops == 3_221_225_472
 
 
-def test_the_inference_path_of_multi_head_attention_is_its_parts(cost: Costs) -> None:
+@pytest.mark.parametrize("op", ["aten._native_multi_head_attention", "aten._triton_multi_head_attention"])
+def test_the_inference_path_of_multi_head_attention_is_its_parts(cost: Costs, op: str) -> None:
     batch, queries, keys, width = 2, 5, 7, 8
     query, key = (batch, queries, width), (batch, keys, width)
     # q and output projections for each query, k and v for each key: 2*2*8*8*(5+5) + 2*2*8*8*(7+7).
     projections = 256 * (2 * queries + 2 * keys)
     # Scores and values over the whole width: 2 * 2*2*5*7*8.
     core = 2 * 2 * batch * queries * keys * width
-    found = cost("aten._native_multi_head_attention", query, key, key, width, 4, (24, 8), (24,), (8, 8), (8,))
+    found = cost(op, query, key, key, width, 4, (24, 8), (24,), (8, 8), (8,))
     assert found == Cost(kind="counted", flops=projections + core)
 
 

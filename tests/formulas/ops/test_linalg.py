@@ -243,6 +243,10 @@ def test_a_triangle_does_exactly_its_term(flops: Flops, n: int, columns: int) ->
         ("aten._linalg_svd", [(100, 10), True], 422_000),
         # Thin vectors and 2*100*10*10.
         ("aten.linalg_pinv", [(100, 10)], 100_000),
+        # Thin vectors, and 2*100*10*10 + 2*10*10*10.
+        ("aten.linalg_polar", [(100, 10)], 102_000),
+        # 9*n^3 for the vectors, and 2*n^3.
+        ("aten.linalg_matrix_sqrth", [(10, 10)], 11_000),
         # Five products of 2*n^3.
         ("aten.linalg_matrix_exp", [(10, 10)], 10_000),
     ],

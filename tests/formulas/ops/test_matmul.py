@@ -58,6 +58,8 @@ def filled(*shape: int) -> Array:
         # GPT-2's vocabulary for 1024 positions: 2 * 1024 * 768 * 50257.
         ("aten.mm", [(1024, 768), (768, 50257)], 79_047_426_048),
         # The addition of the bias is elementwise: as mm.
+        ("aten._scaled_addmm", [(2, 5), (2, 3), (3, 5)], 60),
+        ("aten._scaled_addmm_", [(2, 5), (2, 3), (3, 5)], 60),
         ("aten.addmm", [(5,), (2, 3), (3, 5)], 60),
         ("aten._addmm_activation", [(5,), (2, 3), (3, 5)], 60),
         # 4 batches of 60.
