@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -45,3 +47,26 @@ def flops(cost: Callable[..., Cost]) -> Callable[..., int]:
         return found.flops
 
     return flops
+
+
+# Modules that register ops when they are imported, torchvision where it is installed.
+REGISTERING = (
+    "torch._higher_order_ops",
+    "torch._inductor.inductor_prims",
+    "torch._prims.rng_prims",
+    "torch.ao.quantization.fx._decomposed",
+    "torch.distributed._symmetric_memory",
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor",
+    "torch.nn.attention.varlen",
+    "torch.nn.modules.linear_cross_entropy",
+    "torchvision",
+)
+
+
+@pytest.fixture(scope="session")
+def registered_ops() -> None:
+    """Import whatever registers ops of torch when it is first needed."""
+    for module in REGISTERING:
+        with suppress(ImportError):
+            importlib.import_module(module)

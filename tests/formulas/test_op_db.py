@@ -66,7 +66,7 @@ def count(registry: Registry, op: OpInfo, sample: SampleInput, trained: bool) ->
         return flops.end(mark)
 
 
-# Calls whose gradient is no product: that of a dot product scales a vector, and one loss makes its gradients in forward.
+# Calls whose gradient is no product: a dot product's scales a vector, and one loss makes its gradients in forward.
 ELEMENTWISE_BACKWARD = {
     "aten.dot",
     "aten.vdot",

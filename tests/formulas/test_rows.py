@@ -12,27 +12,37 @@ from torch.torch_version import TorchVersion
 from pytest_flopguard.formulas.ops import BUILT_IN
 from pytest_flopguard.formulas.registry import Registry
 
-# Rows for ops that the oldest supported torch does not have yet, with the version that brings them.
-SINCE = {
-    "aten._flash_attention_forward_no_dropout_inplace": "2.12",
-    "aten._foreach_mm": "2.13",
-    "aten._philox_key_fold_in": "2.12",
-    "aten._philox_key_split": "2.12",
-    "aten._philox_normal": "2.12",
-    "aten._philox_uniform": "2.12",
-    "aten._upsample_lanczos2d_aa": "2.12",
-    "torch_nn._linear_cross_entropy_batch_chunked": "2.13",
-    "torch_nn._linear_cross_entropy_batch_chunked_no_reduction": "2.13",
+# Rows for ops that the oldest supported torch does not have yet, by the release that brings them.
+NEW_IN = {
+    "2.12": """
+        _c10d_functional.batch_p2p_ops _c10d_functional.irecv _c10d_functional.isend _dtensor.mesh_get_process_group
+        aten._flash_attention_forward_no_dropout_inplace aten._philox_key_fold_in aten._philox_key_split
+        aten._philox_normal aten._philox_uniform aten._upsample_lanczos2d_aa c10d.check_for_nan
+        inductor_prims.inductor_reserve_rng_state streams.synchronize_device streams.synchronize_event
+        streams.synchronize_stream symm_mem.nccl_reduce_scatter_offset torch_attn._varlen_attn_out
+    """,
+    "2.13": """
+        aten._foreach_mm torch_nn._linear_cross_entropy_batch_chunked
+        torch_nn._linear_cross_entropy_batch_chunked_no_reduction
+    """,
+    "2.14": """
+        aten.linalg_matrix_sqrth aten.linalg_polar aten.shallow_copy_data_ c10d.gather_into_tensor_
+        coor.current_device mempool.begin mempool.end symm_mem._low_contention_all_gather_ce_multicast
+        symm_mem._low_contention_all_gather_ce_multicast_out symm_mem.memcpy_to_multicast_
+        symm_mem.nccl_all_to_all_nd symm_mem.nccl_get_out symm_mem.nvshmem_get_out
+    """,
+    "2.15": """
+        _c10d_functional.wait_tensors aten._cudnn_attention_forward_no_dropout_inplace aten._philox_randint
+        aten._scaled_addmm coor.current_device_index fsdp.chunk_cat_mixed_dtype fsdp.record_grad_output_stream
+    """,
 }
-# Where torch defines ops only when they are first asked for.
-LAZY = (
-    "torch.nn.modules.linear_cross_entropy",
-    "torch.distributed.tensor",
-    "torch.distributed.fsdp",
-)
-for module in LAZY:
-    with suppress(ImportError):
-        importlib.import_module(module)
+# Rows for ops that newer releases no longer have, by the first one without them.
+GONE_IN = {"2.14": "aten.cholesky"}
+SINCE = {op: release for release, ops in NEW_IN.items() for op in ops.split()}
+UNTIL = {op: release for release, ops in GONE_IN.items() for op in ops.split()}
+INSTALLED_RELEASE = TorchVersion(torch.__version__)
+pytestmark = pytest.mark.usefixtures("registered_ops")
+
 # Where other libraries define theirs; a row can be checked where its library is installed.
 LIBRARIES = {"torchvision": "torchvision", "image": "torchvision"}
 INSTALLED = set()
@@ -57,7 +67,7 @@ def rotten(registry: Registry) -> list[str]:
         each.op
         for each in registry.entries()
         if not overloads(each.op)
-        and TorchVersion(torch.__version__) >= TorchVersion(SINCE.get(each.op, "0"))
+        and TorchVersion(SINCE.get(each.op, "0")) <= INSTALLED_RELEASE < TorchVersion(UNTIL.get(each.op, "99"))
         and not absent_library(each.op)
     ]
 
@@ -78,8 +88,8 @@ def test_the_check_of_the_rows_can_fail() -> None:
     assert rotten(registry) == ["aten.there_is_no_such_op", "nowhere.clone"]
 
 
-def test_rows_for_newer_versions_are_rows(registry: Registry) -> None:
-    assert SINCE.keys() <= {each.op for each in registry.entries()}
+def test_rows_for_some_releases_are_rows(registry: Registry) -> None:
+    assert SINCE.keys() | UNTIL.keys() <= {each.op for each in registry.entries()}
 
 
 def test_the_lists_repeat_no_name() -> None:

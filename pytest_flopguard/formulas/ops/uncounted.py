@@ -30,7 +30,7 @@ _fused_dropout _masked_scale _transform_bias_rescale_qkv
 """
 
 # Pointwise by torch's tags since 2.12 only.
-_TAGGED_LATER = "celu elu hardsigmoid hardtanh leaky_relu selu"
+_TAGGED_LATER = "_conj_physical celu elu hardsigmoid hardtanh leaky_relu selu"
 
 _POOLING_AND_SAMPLING = """
 avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d
