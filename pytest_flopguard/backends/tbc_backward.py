@@ -1,9 +1,9 @@
 """The backward of ``conv_tbc``, which torch runs as products of slices instead of one op.
 
-aten/src/ATen/native/ConvolutionTBC.cpp (conv_tbc_backward) leaves out rows of padding, which the forward and every other
-convolution count, and forms the gradients of input and weight whether autograd asks for them or not. The convention
-counts a convolution's backward as much as its forward for each gradient that is asked for. What autograd runs belongs to
-its node, and the node's number leads back to the forward.
+aten/src/ATen/native/ConvolutionTBC.cpp (conv_tbc_backward) leaves out rows of padding, which the forward and every
+other convolution count, and forms the gradients of input and weight whether autograd asks for them or not. The
+convention counts a convolution's backward as much as its forward for each gradient that is asked for. What autograd
+runs belongs to its node, and the node's number leads back to the forward.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from pytest_flopguard.core.measurement import NO_FORMULA, Attention, Cost, Kind,
 Formula = Callable[..., "int | Cost | None"]
 F = TypeVar("F", bound=Formula)
 
-# Traits of an op's tags and schema that settle its class without a list. An op from outside torch is a "query" only if no
-# tensor goes in and none comes out, and never "factory" or "random": one that makes a tensor may do any work.
+# Traits of an op's tags and schema that settle its class without a list. An op from outside torch is a "query" only if
+# no tensor goes in and none comes out, and never "factory" or "random": one that makes a tensor may do any work.
 _FREE_TRAITS = frozenset({"view", "view_copy", "inplace_view", "factory", "query", "random"})
 _UNCOUNTED_TRAITS = frozenset({"pointwise", "reduction"})
 

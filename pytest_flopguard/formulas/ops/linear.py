@@ -43,7 +43,7 @@ def matmul_backward(grad: TensorSpec, a: TensorSpec, b: TensorSpec, mask: Sequen
 
 @formula("aten.affine_grid_generator", "aten.cudnn_affine_grid_generator")
 def affine_grid(theta: TensorSpec, *_: Any, out: TensorSpec) -> int:
-    """A grid's homogeneous coordinates [positions, d + 1] times a matrix [d + 1, d] an image: 2 * numel(out) * (d + 1)."""
+    """Homogeneous coordinates [positions, d + 1] times a [d + 1, d] matrix for each image: 2 * numel(out) * (d + 1)."""
     return multiply_adds(out.numel * (out.shape[-1] + 1), theta)
 
 
