@@ -57,7 +57,7 @@ def pytest_flopguard_measured(item: pytest.Item, record: Record) -> None:
     item.stash[_RECORD] = record
     guard: Any = item.config.pluginmanager.getplugin("flopguard-guard")
     if guard.settings.why or _breaks_memory(record) or ran_out(sys.exc_info()[1]):
-        path = guard.session().keep_snapshot(guard.settings.rootdir / FOLDER, item.nodeid)
+        path = guard.session().keep_snapshot(guard.settings.rootdir / FOLDER, record.nodeid)
         if path is not None:
             item.stash[_SNAPSHOT] = path.relative_to(guard.settings.rootdir).as_posix()
 

@@ -104,12 +104,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(memory_failures, "flopguard-memory-failures")
         guard = Guard(config, settings)
         try:
-            guard.find_reporters()
+            guard.run.find_reporters()
         except UsageError as error:
             raise _told(error) from error
         guard.simulation.prepare()
         config.stash[_GUARD] = guard
-        config.pluginmanager.register(guard, "flopguard-guard")  # for its pytest_runtest_logreport
+        config.pluginmanager.register(guard, "flopguard-guard")
+        config.pluginmanager.register(guard.run, "flopguard-run")
 
 
 @pytest.hookimpl(trylast=True)
@@ -147,25 +148,29 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return f"flopguard {__version__}: on, engine {settings.engine}{checks}, attention {settings.attention}{missing}"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Find the budgets of all collected tests, before any of them is deselected."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Find the budgets of all collected tests, before any is deselected; add those that are gone, after all others."""
     guard = config.stash[_GUARD]
     if guard is None:
-        return
-    from pytest_flopguard.raising import gone_tests
-
+        return (yield)
     try:
         guard.plan(items, complete=not session.testsfailed)
-        items.extend(gone_tests(session, guard.gone))
     except UsageError as error:
         if not hasattr(config, "workeroutput"):
             raise _told(error) from error
         # An error raised in a worker would reach nobody: run nothing, and let the controller tell it.
         config.workeroutput[_WORKER_PROBLEMS] = str(_told(error))
         items.clear()
-    if guard.vanished and hasattr(config, "workeroutput"):
-        config.workeroutput[_WORKER_VANISHED] = guard.vanished
+    yield
+    if guard.plans.gone and not config.option.collectonly:
+        from pytest_flopguard.gone_tests import gone_tests
+
+        items.extend(gone_tests(session, guard.plans.gone))
+    if guard.plans.vanished and hasattr(config, "workeroutput"):
+        config.workeroutput[_WORKER_VANISHED] = guard.plans.vanished
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -200,9 +205,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     from pytest_flopguard.reporters import explain
 
-    plans = list(guard.explain(nodeid))
+    plans = list(guard.plans.explain(nodeid))
     if not plans:
-        raise pytest.UsageError(f"--flop-explain: no collected test is {nodeid!r}{guard.nearest_to(nodeid)}")
+        raise pytest.UsageError(f"--flop-explain: no collected test is {nodeid!r}{guard.plans.nearest_to(nodeid)}")
     terminal: Any = session.config.pluginmanager.getplugin("terminalreporter")
     for plan in plans:
         terminal.write_line(explain.render(plan))
@@ -215,7 +220,7 @@ def flopguard(request: pytest.FixtureRequest) -> FlopGuard:
     guard = request.config.stash[_GUARD]
     if guard is None:
         return FlopGuard(request.node.nodeid)
-    return FlopGuard(request.node.nodeid, guard.session, guard.read_limits, guard.locate)
+    return FlopGuard(guard.plans.test(request.node), guard.session, guard.read_limits, guard.locate)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -232,7 +237,7 @@ def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, objec
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Run the test measured, and raise what its budgets say."""
     guard = item.config.stash[_GUARD]
-    if guard is None or not guard.watches(item):
+    if guard is None or not guard.plans.watches(item):
         return (yield)
     return (yield from guard.call(item))
 
@@ -245,7 +250,7 @@ def pytest_runtest_makereport(
     report = yield
     guard = item.config.stash[_GUARD]
     if guard is not None and call.when == "call":
-        report.flopguard = guard.take_records(item, report)  # type: ignore[attr-defined]
+        report.flopguard = guard.records_of(item)  # type: ignore[attr-defined]
     return report
 
 
@@ -269,7 +274,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     node.config.stash[_UNGUARDED] = output.get(_WORKER_UNGUARDED, 0)
     guard = node.config.stash[_GUARD]
     if guard is not None and _WORKER_VANISHED in output:
-        guard.vanished = [(module, test) for module, test in output[_WORKER_VANISHED]]
+        guard.plans.vanished = [(module, test) for module, test in output[_WORKER_VANISHED]]
     if _WORKER_PROBLEMS in output:
         node.config.stash[_PROBLEMS] = [output[_WORKER_PROBLEMS]]
 
@@ -286,12 +291,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         config.workeroutput[_WORKER_UNGUARDED] = config.stash.get(_UNGUARDED, 0)
     elif guard is not None:
         try:
-            guard.write_reports(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+            guard.run.write_reports(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
         except UsageError as error:
             problems.extend(map(str, error.problems))
             session.exitstatus = session.exitstatus or pytest.ExitCode.USAGE_ERROR
         try:
-            guard.update_baselines()
+            guard.run.update_baselines()
         except UsageError as error:
             problems.append(str(_told(error)))
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
@@ -309,14 +314,16 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.ensure_newline()
     for text in config.stash.get(_PROBLEMS, []):
         terminalreporter.write_line(f"ERROR: {text}", red=True)
-    text = guard.table(terminalreporter.verbosity, terminalreporter._tw.fullwidth, partial(_painted, terminalreporter))
+    text = guard.run.table(
+        terminalreporter.verbosity, terminalreporter._tw.fullwidth, partial(_painted, terminalreporter)
+    )
     if text:
         terminalreporter.section("flopguard")
         terminalreporter.write_line(text)
-    for text in guard.why(terminalreporter.verbosity):
+    for text in guard.run.why(terminalreporter.verbosity):
         terminalreporter.section("flopguard: why")
         terminalreporter.write_line(text)
-    lines = guard.baseline_lines()
+    lines = guard.run.baseline_lines()
     if lines:
         terminalreporter.section("flopguard baselines")
         terminalreporter.write_line("\n".join(lines))

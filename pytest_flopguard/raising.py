@@ -1,17 +1,12 @@
-"""How a verdict reaches pytest: a failure that is the message and nothing more, or a warning that stays one.
-
-What is wrong with a test that is gone reaches it as a test that fails.
-"""
+"""How a verdict reaches pytest: a failure that is the message and nothing more, or a warning that stays one."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
-from pytest_flopguard.core.errors import Problem
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.verdict import Finding
 
@@ -50,39 +45,6 @@ def warn(text: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("always", FlopguardWarning)
             warnings.warn(warning, stacklevel=3)
-
-
-class GoneTest(pytest.Item):
-    """Stands for a test that has a baseline and is gone."""
-
-    told: Problem
-
-    def reportinfo(self) -> tuple[Path, None, str]:
-        """Head the failure with the name."""
-        return self.path, None, self.name
-
-    def runtest(self) -> None:
-        """Fail with the place of the entry that is left, and the ways out."""
-        from pytest_flopguard.reporters.failure import DOCS
-
-        raise BudgetBroken(
-            f"{self.told}\n\n"
-            "Ways out\n"
-            "  renamed  give the entry the new name\n"
-            "  deleted  --flop-update=trim takes the entry away, in a full run\n\n"
-            f"{self.told.code}: {DOCS}#{self.told.code}",
-            pytrace=False,
-        )
-
-
-def gone_tests(session: pytest.Session, gone: Iterable[tuple[str, str, Problem]]) -> Iterator[GoneTest]:
-    """Yield a test for each module, name and problem."""
-    for module, test, told in gone:
-        item = GoneTest.from_parent(
-            session, name=test, nodeid=f"{module}::{test}", path=session.config.rootpath / module
-        )
-        item.told = told
-        yield item
 
 
 def _is_worth_a_warning(finding: Finding, accepts: bool) -> bool:

@@ -39,14 +39,20 @@ class BaselineFile:
 
 
 def baseline_path(module: Path) -> Path:
-    """Return where the baselines of a test module are kept."""
-    return module.parent / FOLDER / f"{module.stem if module.suffix == '.py' else module.name}.toml"
+    """Return where the baselines of a test module are kept: ``test_a.toml`` for ``test_a.py``.
+
+    Other files keep their whole name, which has a dot, so that no two files of a directory share one.
+    """
+    name = module.name.removesuffix(".py")
+    if "." in name or name == module.name:
+        name = module.name if "." in module.name else f"{module.name}."
+    return module.parent / FOLDER / f"{name}.toml"
 
 
 def module_of(path: PurePath) -> str:
     """Return the test module, as a node id begins, that a baseline file is for."""
     name = path.name.removesuffix(".toml")
-    return (path.parent.parent / (name if "." in name else f"{name}.py")).as_posix().removeprefix("./")
+    return (path.parent.parent / (name.removesuffix(".") if "." in name else f"{name}.py")).as_posix()
 
 
 def read_baselines(path: Path, shown: str) -> BaselineFile:

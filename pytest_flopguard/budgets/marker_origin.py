@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pytest_flopguard.budgets.draft import KeyPath
 from pytest_flopguard.core.expectation import Origin
+from pytest_flopguard.core.shown_path import shown_path
 
 MARKER = "flop_budget"
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -60,7 +61,7 @@ def marker_origin(
     none has, as when the arguments are computed elsewhere, the function's own line stands for it; ``line`` does if
     the file does not even have the function.
     """
-    path = (file.relative_to(rootdir) if file.is_relative_to(rootdir) else file).as_posix()
+    path = shown_path(file, rootdir)
     changed = _changed(file)
     module = _read(file, changed)
     if module is None:

@@ -44,14 +44,20 @@ class Project:
         return nodeid.removeprefix(f"{self.folder}/") if self.folder else nodeid
 
 
+# Of a test outside the root directory that no settings are for.
+_NOTHING = Project(folder="..", tolerance={}, budgets=())
+
+
 class Projects:
     """The projects of a run: the root directory, and each folder below with a ``[tool.flopguard]`` table of its own.
 
-    The nearest table replaces those around it, so that a test has the same limits wherever pytest is started.
+    The nearest table replaces those around it, so that a test has the same limits wherever pytest is started. Tests
+    outside the root directory have only what is nearest to them there, unless the root ``covers_outside``.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, covers_outside: bool = False) -> None:
         self._settings = settings
+        self._covers_outside = covers_outside
         self._root = Project(folder="", tolerance=settings.tolerance, budgets=settings.budgets)
         self._read: dict[str, Project | None] = {"": self._root}
 
@@ -66,7 +72,7 @@ class Projects:
             project = self._read.get(folder)
             if project is not None:
                 return project
-        return self._root
+        return _NOTHING if _is_outside(nodeid) and not self._covers_outside else self._root
 
     def tolerance_of(self, nodeid: str) -> Tolerances:
         """Return the tolerances of a test's project."""
@@ -102,6 +108,12 @@ class Projects:
 def _around(nodeid: str) -> list[str]:
     """Return the folders around a test, the nearest first, without the root."""
     return [folder.as_posix() for folder in PurePath(nodeid.partition("::")[0]).parents if folder.parts]
+
+
+def _is_outside(nodeid: str) -> bool:
+    """Whether a path is not below the root directory: it leads out of it, or is a whole path."""
+    path = PurePath(nodeid.partition("::")[0])
+    return path.is_absolute() or path.parts[:1] == ("..",)
 
 
 def _inside(project: Project, covered: Covered) -> Covered:
