@@ -1,6 +1,6 @@
 # A fresh machine needs Python 3.10 or newer and make:
 #   make demo    guard a full-size GPT-2, once within its budget and once over it
-#   make test    run the tests
+#   make test    run the quick tests
 # DEPS chooses the versions of everything else, each in an environment of its own:
 #   locked   the versions of requirements-dev.txt (the default)
 #   newest   the newest releases
@@ -25,11 +25,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint format docs-check examples coverage bench bakeoff memory-accuracy setup lock clean FORCE
+.PHONY: help demo test test-full lint format docs-check examples coverage bench bakeoff memory-accuracy setup lock clean FORCE
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo | test | lint | format | docs-check | examples | coverage | bench | bakeoff | memory-accuracy | setup | lock | clean"
+	@echo "make demo | test | test-full | lint | format | docs-check | examples | coverage | bench | bakeoff | memory-accuracy | setup | lock | clean"
 
 setup: $(READY)
 
@@ -79,9 +79,16 @@ lock: $(BIN)/python
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
+# The rooms without torch. Only their own tests count for their coverage, so these run first and by themselves.
+MEASURED := core budgets formulas
 # One thread for each worker: two workers with two threads each are slower on two cores.
-test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+PYTEST = $(BIN)/pytest -n $(JOBS) --dist worksteal $(TIER)
+
+# The tests that are not marked slow.
+test: TIER := -m "not slow"
+
+test test-full: coverage
+	OMP_NUM_THREADS=1 $(PYTEST) $(MEASURED:%=--ignore=tests/%)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -94,18 +101,18 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 docs-check: $(READY)
-	$(BIN)/python -m pytest tests/docs
+	$(BIN)/pytest tests/docs
 
 examples: $(READY)
-	$(BIN)/python -m pytest tests/examples
+	$(BIN)/pytest tests/examples
 
-# The rooms without torch are measured by their own tests, each by itself, lines and branches together.
+# Lines and branches together, in whatever copy of the package is installed.
 coverage: $(READY)
 	$(BIN)/coverage erase
-	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -q -n $(JOBS) tests/core tests/budgets tests/formulas
+	OMP_NUM_THREADS=1 $(BIN)/coverage run $(PYTEST) $(MEASURED:%=tests/%)
 	$(BIN)/coverage combine --quiet
-	for room in core budgets formulas; do \
-	  $(BIN)/coverage report --include="pytest_flopguard/$$room/*" --fail-under=95 || exit 1; \
+	for room in $(MEASURED); do \
+	  $(BIN)/coverage report --include="*/pytest_flopguard/$$room/*" --fail-under=95 || exit 1; \
 	done
 
 bench: $(READY)

@@ -1,4 +1,4 @@
-"""What every test folder shares: the gpu mark, a small GitHub server, and the modules of ``support``."""
+"""What all test folders share: the CPU limit, the gpu mark, a GitHub server, and the modules of ``support``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+# CPU seconds of a test without the mark "slow".
+QUICK = 2.0
 
 # Test folders are not packages: shared modules are registered by name, for "from github_server import ...".
 _TESTS = Path(__file__).parent
@@ -25,6 +28,18 @@ def _known(name: str, path: Path) -> ModuleType:
 
 _github_server = _known("github_server", _TESTS / "action" / "github_server.py")
 _known("cache_names", _TESTS / "support" / "cache_names.py")
+_cpu_limit = _known("cpu_limit", _TESTS / "support" / "cpu_limit.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_cpu_limit.CpuLimit(QUICK))
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """pytest's own, without plugins that its runs in this process would import anew in each run."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:anyio")
+    return pytester
 
 
 @pytest.fixture

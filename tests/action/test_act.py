@@ -55,6 +55,7 @@ def test_a_missing_act_is_a_reason_to_skip_or_to_fail(
         find_act(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_run_tells_what_it_did(act: Act, project: Project) -> None:
     project.write({".github/workflows/flops.yml": JOB.format(name="red", label="ubuntu-latest", code=3)})
     project.commit()
@@ -73,6 +74,7 @@ def test_stopped_commands_are_text() -> None:
     assert [each.message for each in run.annotations] == ["one", "three"]
 
 
+@pytest.mark.slow
 def test_a_job_that_no_machine_takes_is_seen(act: Act, project: Project) -> None:
     project.write({".github/workflows/flops.yml": JOB.format(name="lost", label="windows-latest", code=3)})
     project.commit()

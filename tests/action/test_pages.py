@@ -119,6 +119,7 @@ def test_a_fork_and_the_comment_that_it_may_not_make(act: Act, pages: Project, g
     assert "test_forward" in body
 
 
+@pytest.mark.slow
 def test_a_run_of_which_nothing_is_left(act: Act, pages: Project, github: GitHubServer) -> None:
     sha = pages.commit()
     github.pull(REPOSITORY, NUMBER, sha, head=FORK, branch="change")
@@ -132,6 +133,7 @@ def test_a_run_of_which_nothing_is_left(act: Act, pages: Project, github: GitHub
     assert github.requests == []
 
 
+@pytest.mark.slow
 def test_a_pull_request_of_ones_own_has_its_comment_already(act: Act, pages: Project, github: GitHubServer) -> None:
     sha = pages.commit()
     run = act.run(pages.folder, "workflow_run", finished(sha, REPOSITORY), workflow=COMMENT)

@@ -17,6 +17,23 @@ PAGES = [
     path.relative_to(ROOT).as_posix()
     for path in [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("examples/*/*.md"))]
 ]
+# Their blocks take less than 2 CPU seconds: they need no torch, or nothing on them runs.
+QUICK_PAGES = {
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/README.md",
+    "docs/explanation/accuracy.md",
+    "docs/explanation/architecture.md",
+    "docs/explanation/dependencies.md",
+    "docs/explanation/memory-accuracy.md",
+    "docs/explanation/simulated-gpu.md",
+    "docs/explanation/speed.md",
+    "docs/reference/formulas.md",
+    "docs/reference/memory-formulas.md",
+    "docs/reference/messages.md",
+    "docs/reference/reports.md",
+    "docs/reference/scaling-formulas.md",
+}
 NOT_RUN = Path(__file__).parent / "not_run.txt"
 
 
@@ -45,7 +62,9 @@ def dead_links(page: Path) -> list[str]:
     return [target for target in links(page.read_text(encoding="utf-8")) if not leads_somewhere(page, target)]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [page if page in QUICK_PAGES else pytest.param(page, marks=pytest.mark.slow) for page in PAGES]
+)
 def test_the_blocks_of_a_page_run(page: str, run_page: Callable[[str], None], tmp_path: Path) -> None:
     if page.startswith("examples/"):
         shutil.copytree((ROOT / page).parent, tmp_path, dirs_exist_ok=True)
@@ -63,6 +82,10 @@ def test_the_index_leads_to_every_page() -> None:
     assert [
         page for page in PAGES if page.startswith("docs/") and (ROOT / page).resolve() not in linked | {index}
     ] == []
+
+
+def test_quick_pages_exist() -> None:
+    assert set(PAGES) >= QUICK_PAGES
 
 
 def test_every_block_that_does_not_run_is_listed(blocks_of: Callable[[str], list[Any]]) -> None:

@@ -51,6 +51,7 @@ def test_gpt2_at_full_size(placed: Placed, count: Count, attention: str) -> None
     assert tally.dense_total == 874_944_921_600
 
 
+@pytest.mark.slow
 def test_llama_3_8b_at_full_size(placed: Placed, count: Count) -> None:
     config = LlamaConfig(
         vocab_size=128256,

@@ -24,6 +24,8 @@ from pytest_flopguard.formulas.architectures.models import closed_form, paramete
 from pytest_flopguard.formulas.architectures.presets import preset
 from pytest_flopguard.formulas.breakdown import Breakdown
 
+pytestmark = pytest.mark.slow
+
 Count = Callable[..., tuple[FlopTally, int]]
 
 

@@ -29,9 +29,10 @@ Count = Callable[..., tuple[FlopTally, int]]
 Traced = Callable[..., "int | None"]
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 EVERYWHERE = ["cpu", "meta", "fake", CUDA]
+REAL = pytest.param("cpu", marks=pytest.mark.slow)
 # One attention on real tensors, both where they cost nothing.
 PLACES = [
-    ("cpu", "sdpa"),
+    pytest.param("cpu", "sdpa", marks=pytest.mark.slow),
     ("meta", "sdpa"),
     ("meta", "eager"),
     ("fake", "sdpa"),
@@ -56,7 +57,7 @@ def open_mask(length: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("place", [pytest.param("cpu", marks=pytest.mark.slow), "meta", "fake", CUDA])
+@pytest.mark.parametrize("place", [REAL, "meta", "fake", CUDA])
 def test_gpt2(placed: Placed, count: Count, place: str, attention: str) -> None:
     config = with_attention(GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False), attention)
     with placed(place, lambda: GPT2LMHeadModel(config)) as model:
@@ -77,7 +78,7 @@ def test_fvcore_agrees_on_gpt2(placed: Placed, traced: Traced) -> None:
     assert traced(small, torch.zeros(1, 32, dtype=torch.long)) == 2 * (3_145_728 + 262_144) + 409_600
 
 
-@pytest.mark.parametrize("place", ["meta", "fake"])
+@pytest.mark.parametrize("place", ["meta", pytest.param("fake", marks=pytest.mark.slow)])
 def test_llama_3_8b(placed: Placed, count: Count, place: str) -> None:
     config = LlamaConfig(
         hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
@@ -156,7 +157,7 @@ def resnet_50_products() -> int:
     return total + 2048 * 1000
 
 
-@pytest.mark.parametrize("place", EVERYWHERE)
+@pytest.mark.parametrize("place", [REAL, "meta", "fake", CUDA])
 def test_resnet_50(placed: Placed, count: Count, traced: Traced, place: str) -> None:
     with placed(place, lambda: ResNetForImageClassification(ResNetConfig(num_labels=1000))) as model:
         image = torch.zeros(1, 3, 224, 224)

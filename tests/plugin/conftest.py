@@ -46,7 +46,7 @@ def run(pytester: pytest.Pytester) -> Run:
     return lambda *args: pytester.runpytest_inprocess("-W", "default", *args)
 
 
-@pytest.fixture(params=["in process", "-n 2"])
+@pytest.fixture(params=["in process", pytest.param("-n 2", marks=pytest.mark.slow)])
 def run_both(request: pytest.FixtureRequest, pytester: pytest.Pytester, run: Run) -> Run:
     """Run pytest in this process, and once more with two xdist workers (seconds: each imports torch)."""
     if request.param == "in process":

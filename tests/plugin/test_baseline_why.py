@@ -165,6 +165,7 @@ def test_formula(flopguard):
     run("--flop-why").stdout.fnmatch_lines(["*Closed form and count, term by term", "*product*2,048*2[*]16[*]8[*]8*"])
 
 
+@pytest.mark.slow
 def test_two_workers_tell_the_same(run: Run, changed: Changed, pytester: pytest.Pytester) -> None:
     changed("[4]", "[4, 4]")
     alone = why(run("--flop-why=test_model.py::test_net"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 Run = Callable[..., pytest.RunResult]
+TWO_WORKERS = pytest.param(("-n", "2"), marks=pytest.mark.slow)
 
 # Width 32, 8 heads of 4, 2 of them for keys and values, 2 layers; texts of 16 tokens, attention within each 8 of them.
 MODEL = """
@@ -223,6 +224,7 @@ def test_a_mask_that_hides_less_is_named(pytester: pytest.Pytester, run: Run) ->
     caught.stdout.fnmatch_lines(["*+15.36 kFLOP*(a mask hides less: 15.36 kFLOP before, 0 FLOP now)"])
 
 
+@pytest.mark.slow
 def test_two_workers_catch_and_accept_them_all(pytester: pytest.Pytester) -> None:
     def run(*flags: str) -> pytest.RunResult:
         return pytester.runpytest_subprocess("-n", "2", *flags)
@@ -241,7 +243,7 @@ def test_two_workers_catch_and_accept_them_all(pytester: pytest.Pytester) -> Non
     run().assert_outcomes(passed=4)
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "-n 2"])
+@pytest.mark.parametrize("workers", [(), TWO_WORKERS], ids=["one process", "-n 2"])
 def test_the_story_in_a_repository_with_two_projects(
     pytester: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
 ) -> None:

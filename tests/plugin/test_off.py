@@ -74,6 +74,7 @@ def test_on_without_a_guarded_test_torch_stays_away(pytester: pytest.Pytester) -
     pytester.runpytest_subprocess("--flop-budget").assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_this_file_would_notice_torch(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(GUARDED)
     pytester.runpytest_subprocess("--flop-budget").assert_outcomes(failed=2)

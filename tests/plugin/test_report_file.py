@@ -53,6 +53,7 @@ def test_the_shape_of_format_version_1(project: Project, run: Run, report: Calla
     assert record["findings"][0]["origin"] == {"path": "test_model.py", "line": 9, "text": "flops=4096"}
 
 
+@pytest.mark.slow
 def test_xdist_writes_the_same_records(project: Project, report: Callable[[], dict[str, Any]]) -> None:
     pytester = project(TESTS + "\ndef test_other(): forward()\n")
     pytester.runpytest_inprocess("--flop-budget", "--flop-report=report.json")
@@ -77,7 +78,7 @@ def test_pyproject_can_ask_for_it(project: Project, report: Callable[[], dict[st
 def test_ctrl_c_leaves_a_whole_file_that_says_so(project: Project) -> None:
     pytester = project(TESTS + "\ndef test_later(): raise KeyboardInterrupt\n")
     (pytester.path / "report.json").write_text("the former run")
-    result = pytester.runpytest_subprocess("--flop-budget", "--flop-report=report.json")
+    result = pytester.runpytest_inprocess("--flop-budget", "--flop-report=report.json", no_reraise_ctrlc=True)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     data = json.loads((pytester.path / "report.json").read_text())
     assert [each["nodeid"] for each in data["records"]] == ["test_model.py::test_step"]
@@ -101,7 +102,7 @@ def test_a_reporter_that_raises_leaves_the_former_file(project: Project) -> None
     pytester = project(TESTS)
     pytester.makeconftest(BROKEN)
     (pytester.path / "report.txt").write_text("the former run")
-    result = pytester.runpytest_subprocess("--flop-budget", "--flop-report=report.txt", "--flop-report=good.json")
+    result = pytester.runpytest_inprocess("--flop-budget", "--flop-report=report.txt", "--flop-report=good.json")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 Run = Callable[..., pytest.RunResult]
+TWO_WORKERS = pytest.param(("-n", "2"), marks=pytest.mark.slow)
 
 # [16, 8] @ [8, 8]: 2 * 16 * 8 * 8 = 2,048 FLOPs, and 8 * 8 + 8 = 72 parameters.
 TESTS = """
@@ -103,7 +104,7 @@ def names(result: pytest.RunResult, inside: str = "") -> set[str]:
     return {each.removeprefix(inside) for each in failed if each.startswith(inside)}
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "-n 2"])
+@pytest.mark.parametrize("workers", [(), TWO_WORKERS], ids=["one process", "-n 2"])
 def test_the_verdicts_are_the_same_from_the_root_and_from_inside(
     repository: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
 ) -> None:
@@ -149,19 +150,20 @@ def test_explain_names_the_nearest_file(repository: Path, run: Run) -> None:
     assert "flops = 1" not in result.stdout.str()
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "-n 2"])
+@pytest.mark.parametrize("workers", [(), TWO_WORKERS], ids=["one process", "-n 2"])
 def test_an_option_of_the_whole_run_is_refused_with_its_line(
     repository: Path, pytester: pytest.Pytester, workers: tuple[str, ...]
 ) -> None:
     (repository / "wide" / "pyproject.toml").write_text('[tool.flopguard]\nmeasure = "guarded"\n')
-    result = pytester.runpytest_subprocess(*workers)
+    run = pytester.runpytest_subprocess if workers else pytester.runpytest_inprocess
+    result = run(*workers)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     told = (
         "wide/pyproject.toml:2: measure = 'guarded': one run has one measure, and this one has 'all' (default); "
         "set it in pyproject.toml, or start pytest in wide [run-wide-setting]"
     )
     assert told in result.stdout.str() + result.stderr.str()
-    pytester.runpytest_subprocess("--flop-measure=guarded", *workers, "wide/tests").assert_outcomes(passed=1, failed=2)
+    run("--flop-measure=guarded", *workers, "wide/tests").assert_outcomes(passed=1, failed=2)
 
 
 @pytest.mark.parametrize(("tolerance", "failed"), [("5%", 0), ("1%", 1)])

@@ -81,6 +81,7 @@ def test_large_tensors_have_none() -> None:
             torch.zeros(most + 1, dtype=dtype, device="cuda").any().item()
 
 
+@pytest.mark.slow
 def test_constants_have_values_and_random_numbers_have_few() -> None:
     # A mask that is kept as floats decides like any other.
     mask = torch.ones(4, 512, device="cuda")

@@ -112,6 +112,7 @@ def test_rwkv_of_transformers(measured, inner):
         assert parameters == sum(each.numel() for each in model.parameters())
 
 
+@pytest.mark.slow
 def test_rwkv_7b(measured):
     # The 7B of table 2 below, four tokens: 4 * 1.437e10.
     config = RwkvConfig(vocab_size=50277, context_length=16, hidden_size=4096, num_hidden_layers=32, use_cache=False)
