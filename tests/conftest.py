@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,12 @@ _cpu_limit = _known("cpu_limit", _TESTS / "support" / "cpu_limit.py")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_cpu_limit.CpuLimit(QUICK))
+
+
+def pytest_collection_finish() -> None:
+    # Millions of objects of torch and transformers live as long as the process: a collection need not visit them again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ def test_create_says_why_there_is_none(
     assert CudaMemory.create() == Unavailable(name="cuda-allocator", reason=reason)
 
 
+@pytest.mark.slow
 def test_a_region_without_cuda_has_no_peak_and_starts_no_cuda() -> None:
     code = (
         "import torch\n"

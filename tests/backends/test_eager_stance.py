@@ -154,6 +154,7 @@ assert "torch._dynamo" not in sys.modules
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [LATE, WATCHED], ids=["a compiler that loads later", "no compiler at all"])
 def test_the_compiler_is_loaded_only_by_who_needs_it(script: str) -> None:
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -318,6 +318,7 @@ def test_a_users_own_error_is_not_swallowed(costs: Registry) -> None:
     assert torch._C._get_tracing_state() is None
 
 
+@pytest.mark.slow
 def test_importing_and_tracing_are_silent() -> None:
     code = (
         "import torch\n"

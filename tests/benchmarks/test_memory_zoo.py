@@ -53,6 +53,7 @@ def test_second_opinions_are_of_cases_that_exist(zoo):
     assert closed_form("mlp_tiny_sgd") is None
 
 
+@pytest.mark.slow
 def test_without_a_gpu_recording_says_so_and_writes_nothing(tmp_path):
     import torch
 

@@ -83,6 +83,7 @@ def project(folder: Path, layers: int = 1, test: str = TEST) -> None:
     (folder / "pyproject.toml").write_text(SETTINGS)
 
 
+@pytest.mark.slow
 def test_a_run_within_its_budget(start: Run, job: Any, github: GitHubServer) -> None:
     project(job.folder)
     job.environment["FLOPGUARD_ARGS"] = "-q -s --color=no"
@@ -97,6 +98,7 @@ def test_a_run_within_its_budget(start: Run, job: Any, github: GitHubServer) -> 
     assert job.bodies == []
 
 
+@pytest.mark.slow
 def test_over_the_budget_in_a_folder_and_sent_by_a_later_step(start: Run, job: Any) -> None:
     project(job.folder / "small", layers=2)
     job.environment |= {"FLOPGUARD_WORKING_DIRECTORY": "small", "FLOPGUARD_ID": "cpu", "FLOPGUARD_ARGS": "-q"}
@@ -118,12 +120,14 @@ def test_over_the_budget_in_a_folder_and_sent_by_a_later_step(start: Run, job: A
     assert body.startswith("<!-- flopguard:cpu -->\n### flopguard: 1 broken of 1 measured (`cpu`)\n")
 
 
+@pytest.mark.slow
 def test_the_tests_do_not_get_the_token(start: Run, job: Any) -> None:
     test = "import os\n\n\ndef test_a():\n    assert 'FLOPGUARD_TOKEN' not in os.environ\n"
     project(job.folder, test=test)
     assert start("run").code == 0
 
 
+@pytest.mark.slow
 def test_a_test_that_fails_by_itself_keeps_pytests_exit_code(start: Run, job: Any) -> None:
     project(job.folder, test=TEST + "    assert False\n")
     done = start("run")
@@ -165,6 +169,7 @@ def test_wrong_inputs_run_nothing(start: Run, job: Any) -> None:
     assert "%0Ainput: args = " in told
 
 
+@pytest.mark.slow
 def test_reports_that_the_project_asks_for_are_written_too(start: Run, job: Any) -> None:
     project(job.folder)
     with (job.folder / "pyproject.toml").open("a") as stream:

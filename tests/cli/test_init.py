@@ -24,6 +24,7 @@ def init(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
 
 
+@pytest.mark.slow
 def test_settings_and_a_first_baseline(tmp_path: Path) -> None:
     (tmp_path / "test_a.py").write_text(TEST)
     done = init(tmp_path, "--", "-q", "-p", "no:cacheprovider")

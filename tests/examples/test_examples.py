@@ -88,6 +88,7 @@ def run_example(name: str, folder: Path, *options: str) -> Run:
     return Run(code=run.returncode, output=run.stdout, records=report["records"], junit=suite)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLOPS)
 def test_an_example_passes_within_its_budgets(name: str, tmp_path: Path) -> None:
     run = run_example(name, tmp_path / name)
@@ -101,6 +102,7 @@ def test_an_example_passes_within_its_budgets(name: str, tmp_path: Path) -> None
     assert run.junit.findall(".//failure") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_an_example_over_budget_fails_one_test(name: str, tmp_path: Path) -> None:
     nodeid, parts = BROKEN[name]

@@ -19,6 +19,9 @@ import fcntl
 import pty
 import termios
 
+# Each test runs pytest in a process of its own, which imports torch.
+pytestmark = pytest.mark.slow
+
 SLOW = """
 import time
 import torch
@@ -100,7 +103,6 @@ def test_a_long_measurement_shows_that_it_is_alive_and_cleans_up(shown: Shown) -
     [(["-n", "1"], {}), (["-q"], {}), (["-s"], {}), ([], {"CI": "true"}), ([], {"TERM": "dumb"})],
     ids=["xdist", "quiet", "no capture", "CI", "dumb terminal"],
 )
-@pytest.mark.slow
 def test_nobody_else_sees_it(shown: Shown, arguments: list[str], environment: dict[str, str]) -> None:
     text = shown(SLOW, *arguments, **environment)
     assert "1 passed" in text

@@ -222,6 +222,7 @@ TOLD_TO_TORCH = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each text is told to a process that forks, and this system cannot")
 def test_torch_itself_takes_and_refuses_the_same() -> None:
     # Each in a process of its own, for some settings of torch stay until its end.
