@@ -108,6 +108,7 @@ def test_importing_the_surface_loads_nothing_heavy(module: str) -> None:
     assert heavy_after(f"import {module}") == set()
 
 
+@pytest.mark.slow
 def test_the_check_for_heavy_imports_can_fail() -> None:
     assert "torch" in heavy_after("import pytest_flopguard.backends.dispatch")
     assert heavy_after("import tabulate") == {"tabulate"}
