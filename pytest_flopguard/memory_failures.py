@@ -17,6 +17,7 @@ import pytest
 
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit
+from pytest_flopguard.reporters.amounts import least
 from pytest_flopguard.reporters.details import memory
 from pytest_flopguard.reporters.owners_table import largest, peak_lines
 
@@ -144,6 +145,7 @@ def _lines(record: Record, verbosity: int) -> Iterator[str]:
         if verbosity > 1:
             yield from memory(peak)
         elif verbosity < 0:
-            yield f"peak memory on {peak.device}: {peak.peak_bytes:,} B, {largest(peak)}".removesuffix(", ")
+            amount = f"{least(peak)}{peak.peak_bytes:,} B"
+            yield f"peak memory on {peak.device}: {amount}, {largest(peak)}".removesuffix(", ")
         else:
             yield from peak_lines(peak, when=" until then")

@@ -24,7 +24,7 @@ from pytest_flopguard.backends.base import (
 from pytest_flopguard.backends.select import Backends, select
 from pytest_flopguard.budgets.settings import Settings
 from pytest_flopguard.core.errors import FlopguardError, code_of
-from pytest_flopguard.core.expectation import Expectation, Origin
+from pytest_flopguard.core.expectation import Expectation, Origin, Severity
 from pytest_flopguard.core.measurement import Attention, FlopTally, Measurement, MemoryPeak, ParameterCount
 from pytest_flopguard.core.model_call import ModelCall
 from pytest_flopguard.core.record import Record
@@ -45,11 +45,14 @@ class Region:
     ``output`` is what the model of ``check`` returned.
     """
 
-    def __init__(self, nodeid: str, label: str, expectations: Sequence[Expectation]) -> None:
+    def __init__(
+        self, nodeid: str, label: str, expectations: Sequence[Expectation], unknown_memory: Severity = "error"
+    ) -> None:
         self.nodeid = nodeid
         self.label = label
         self.output: Any = None
         self._expectations = tuple(expectations)
+        self._unknown_memory = unknown_memory
         self._measurement: Measurement | None = None
         self._opinions: tuple[Opinion, ...] = ()
         self._statements: list[Stated | Expectation] = []
@@ -99,11 +102,17 @@ class Region:
         agreed = [each for each in agreements if isinstance(each, Expectation)]
         silent = [each for each in agreements if isinstance(each, Finding)]
         wanted, underived = self._wanted()
+        found = (self._as_severe_as_set(each) for each in judge(self.measurement, wanted))
         return Record(
             nodeid=self.nodeid,
             measurement=self.measurement,
-            findings=(*judge(self.measurement, wanted), *underived, *judge(_dense(self.measurement), agreed), *silent),
+            findings=(*found, *underived, *judge(_dense(self.measurement), agreed), *silent),
         )
+
+    def _as_severe_as_set(self, finding: Finding) -> Finding:
+        if finding.code != "memory-unknown" or self._unknown_memory == "error":
+            return finding
+        return replace(finding, expectation=replace(finding.expectation, severity=self._unknown_memory))
 
     def _wanted(self) -> tuple[list[Expectation], list[Finding]]:
         """Return what is expected, closed forms with their numbers, and findings on those that cannot be had."""
@@ -169,7 +178,7 @@ class Session:
 
         ``sites`` asks for the lines of code that take memory; a limit of memory asks for them too.
         """
-        region = Region(nodeid, label, expectations)
+        region = Region(nodeid, label, expectations, self._settings.unknown_memory)
         noter = self._noter()
         if noter is not None and any(each.derive for each in expectations):
             noter.note_models()

@@ -159,6 +159,15 @@ OPTIONS = (
         "op leaves undecided fails either way, unless its own severity is warn.",
     ),
     Option(
+        name="unknown-memory",
+        values='"error" or "warn"',
+        default="error",
+        parse=_choice,
+        choices=("error", "warn"),
+        help="Whether a limit on predicted memory fails when the known part meets it and memory that is not known may "
+        "exceed the rest. A limit that the known part breaks fails either way.",
+    ),
+    Option(
         name="tolerance",
         values='a percentage such as "2%", a number, or a table with one for each quantity',
         default=0,

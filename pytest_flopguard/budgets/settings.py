@@ -42,6 +42,7 @@ class Settings:
     device: str
     warm_up: bool
     unknown_ops: Severity
+    unknown_memory: Severity
     tolerance: Mapping[Quantity, object]
     improvement: Improvement
     strict: bool

@@ -147,6 +147,7 @@ def _document(
         "gpu": asdict(gpu),
         "capacity_bytes": capacity,
         "peak_bytes": peak.peak_bytes,
+        "is_lower_bound": peak.is_lower_bound,
         **peak.detail,
         "by_category": dict(peak.by_category),
         "largest": {options.largest: found} if options.largest else {},

@@ -15,6 +15,8 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "within-budget": "{quantity}: {observed}, within {limit}",
         "unknown-op": "{quantity}: at least {at_least}, not exactly known; {count} without a FLOP formula ran",
         "not-measured": "{quantity}: not measured, {reason}",
+        "memory-unknown": "{quantity}: at least {observed}, and not decided against the limit of {limit}: not known is "
+        "{reason}",
         "device-absent": "{quantity}: the limit is for {keys} only, and this run measured {devices}{reason}",
         "formula-differs": "{quantity}: {observed} counted, and the closed form says {expected}, {excess} {direction}",
         "no-model": "no model with a config ran, so there is no closed form to hold the count to",

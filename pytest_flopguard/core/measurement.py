@@ -240,6 +240,11 @@ class MemoryPeak:
         """The peak less what was there at the start."""
         return self.peak_bytes - self.start_bytes
 
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether memory is known to be missing: ``prediction.unknown`` names it."""
+        return self.prediction is not None and bool(self.prediction.unknown)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterCount:

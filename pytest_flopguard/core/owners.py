@@ -33,7 +33,8 @@ class Prediction:
     """What a predicted peak stands on: the GPU, torch and allocator settings that it is for.
 
     ``device`` is the key that the peak would have if it were measured there (``"cuda:sm90"``). ``assumed`` are
-    statements that a run on the GPU may prove wrong, ``unknown`` the memory that it leaves out.
+    statements that a run on the GPU may prove wrong, ``unknown`` the memory that it leaves out. Where there is any, the
+    peak is a lower bound, and ``at_most`` an upper one, in bytes; None where there is none.
     """
 
     gpu: str
@@ -42,6 +43,7 @@ class Prediction:
     allocator: str
     assumed: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    at_most: int | None = None
 
 
 def merged(owners: Iterable[Owner]) -> tuple[Owner, ...]:

@@ -198,6 +198,7 @@ def _peak_to_json(peak: MemoryPeak) -> Json:
         "start_bytes": peak.start_bytes,
         "peak_bytes": peak.peak_bytes,
         "growth_bytes": peak.growth_bytes,
+        "is_lower_bound": peak.is_lower_bound,
         "by_category": dict(peak.by_category),
         "detail": dict(peak.detail),
         "owners": [{name: getattr(each, name) for name in _OWNER} for each in peak.owners],
@@ -206,9 +207,12 @@ def _peak_to_json(peak: MemoryPeak) -> Json:
     }
 
 
+_DERIVED_OR_NESTED = ("growth_bytes", "is_lower_bound", "owners", "timeline")
+
+
 def _peak_from_json(data: Json) -> MemoryPeak:
     prediction = data["prediction"]
-    own = {name: value for name, value in data.items() if name not in ("growth_bytes", "owners", "timeline")}
+    own = {name: value for name, value in data.items() if name not in _DERIVED_OR_NESTED}
     return MemoryPeak(
         **own
         | {
@@ -227,11 +231,14 @@ def _prediction_to_json(prediction: Prediction) -> Json:
         "allocator": prediction.allocator,
         "assumed": list(prediction.assumed),
         "unknown": list(prediction.unknown),
+        "at_most_bytes": prediction.at_most,
     }
 
 
 def _prediction_from_json(data: Json) -> Prediction:
-    return Prediction(**data | {"assumed": tuple(data["assumed"]), "unknown": tuple(data["unknown"])})
+    own = {name: data[name] for name in ("gpu", "device", "torch", "allocator")}
+    assumed, unknown = tuple(data["assumed"]), tuple(data["unknown"])
+    return Prediction(**own, assumed=assumed, unknown=unknown, at_most=data["at_most_bytes"])
 
 
 def _finding_to_json(finding: Finding) -> Json:

@@ -66,6 +66,7 @@ _PREDICTION: Shape = {
     "allocator": str,
     "assumed": [str],
     "unknown": [str],
+    "at_most_bytes": _MAYBE_INT,
 }
 _PEAK: Shape = {
     "device": str,
@@ -74,6 +75,7 @@ _PEAK: Shape = {
     "start_bytes": int,
     "peak_bytes": int,
     "growth_bytes": int,
+    "is_lower_bound": bool,
     "by_category": _AMOUNTS,
     "detail": _AMOUNTS,
     "owners": [{"category": str, "module": str, "op": str, "site": str, "bytes": int, "blocks": int}],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pytest_flopguard.core.expectation import Expectation, Quantity, Source, matches_device, phase_of
@@ -100,7 +100,7 @@ def _judge_memory(measurement: Measurement, quantity: Quantity, limits: Sequence
             longest = max(len(each.device or "") for each in fitting)
             for each in fitting:
                 if len(each.device or "") == longest:
-                    yield _compare(each, _bytes(peak, quantity), device=peak.device)
+                    yield _compare_peak(each, peak)
     if not matched:
         for each in limits:
             yield _absent(measurement, each)
@@ -124,8 +124,29 @@ def _absent(measurement: Measurement, expectation: Expectation) -> Finding:
     return Finding(expectation=expectation, observed=None, status="undecided", code="device-absent", reason=reason)
 
 
-def _bytes(peak: MemoryPeak, quantity: Quantity) -> int:
-    return peak.peak_bytes if quantity == "peak_memory" else peak.growth_bytes
+def _compare_peak(expectation: Expectation, peak: MemoryPeak) -> Finding:
+    """Compare a peak; one that misses memory leaves undecided what the missing part may still change.
+
+    A baseline was recorded with the same part missing, so that the two are alike.
+    """
+    grows = expectation.quantity == "memory_growth"
+    observed = peak.growth_bytes if grows else peak.peak_bytes
+    found = _compare(expectation, observed, device=peak.device)
+    if peak.prediction is None or not peak.is_lower_bound or expectation.source == "baseline":
+        return found
+    if found.status == "broken" and expectation.high is not None and observed > expectation.high:
+        return found
+    most = peak.prediction.at_most
+    if most is not None and grows:
+        most -= peak.start_bytes
+    high_holds = expectation.high is None or (most is not None and most <= expectation.high)
+    low_holds = expectation.low is None or observed >= expectation.low
+    if high_holds and low_holds:
+        return found
+    if not low_holds and most is not None and expectation.low is not None and most < expectation.low:
+        return found
+    reason = "; ".join(peak.prediction.unknown)
+    return replace(found, status="undecided", code="memory-unknown", reason=reason)
 
 
 def _compare(expectation: Expectation, observed: int, device: str | None = None) -> Finding:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from math import ceil, floor
 
 from pytest_flopguard.core.expectation import Quantity
+from pytest_flopguard.core.measurement import MemoryPeak
 from pytest_flopguard.core.units import Unit, format_amount, parse_amount
 
 _STEP = Decimal("0.01")
@@ -16,6 +17,16 @@ _STEP = Decimal("0.01")
 def quantity_name(quantity: Quantity) -> str:
     """Return a quantity in words: ``forward FLOPs``, ``peak memory``."""
     return quantity.replace("_", " ").replace("flops", "FLOPs")
+
+
+def peak_text(peak: MemoryPeak) -> str:
+    """Render a peak: ``2.01 GiB``, and ``>= 2.01 GiB`` where memory is known to be missing in it."""
+    return least(peak) + format_amount(peak.peak_bytes, Unit.BYTE)
+
+
+def least(peak: MemoryPeak) -> str:
+    """Return what stands before the bytes of a peak: ``>= `` for a lower bound."""
+    return ">= " if peak.is_lower_bound else ""
 
 
 def exact(value: int, unit: Unit) -> str:

@@ -48,7 +48,9 @@ def details(record: Record) -> Iterator[str]:
 def memory(peak: MemoryPeak) -> Iterator[str]:
     """Yield what a device held at its peak: by category and owner, and the backend's other figures."""
     yield f"  memory on {peak.device} (device {peak.index}, backend {peak.backend})"
-    yield from _rows({"start": peak.start_bytes, "peak": peak.peak_bytes, "growth": peak.growth_bytes})
+    bound = " >=" if peak.is_lower_bound else ""
+    figures = {"start": peak.start_bytes, f"peak{bound}": peak.peak_bytes, f"growth{bound}": peak.growth_bytes}
+    yield from _rows(figures)
     if peak.by_category:
         yield f"  at the peak on {peak.device}"
         yield from _shares(peak.by_category, peak.peak_bytes, Unit.BYTE)

@@ -107,6 +107,9 @@ def sentence(finding: Finding, measurement: Measurement) -> str:
         seen = ", ".join(each.device for each in measurement.memory) or "no device"
         reason = f" ({finding.reason})" if finding.reason else ""
         return message(finding.code, quantity=subject, keys=wanted.device, devices=seen, reason=reason)
+    if finding.code == "memory-unknown" and finding.observed is not None and value is not None:
+        observed, limit = format_amount(finding.observed, wanted.unit), format_amount(value, wanted.unit)
+        return message(finding.code, quantity=subject, observed=observed, limit=limit, reason=finding.reason)
     if finding.code in _WITHOUT_NUMBER:
         return message(finding.code, quantity=subject, reason=finding.reason)
     if finding.code in _WITHOUT_FORM:
@@ -133,7 +136,9 @@ def sentence(finding: Finding, measurement: Measurement) -> str:
 
 
 def is_lower_bound(finding: Finding, measurement: Measurement) -> bool:
-    """Whether the observed FLOPs are only what is known of them: an op without a formula ran too."""
+    """Whether what was observed is only the known part: an op without a formula ran too, or memory is missing."""
+    if finding.device is not None:
+        return any(each.device == finding.device and each.is_lower_bound for each in measurement.memory)
     if measurement.flops is None or not finding.expectation.quantity.endswith("flops"):
         return False
     phase = phase_of(finding.expectation.quantity)

@@ -111,7 +111,7 @@ def _change(entry: Entry) -> str:
 
 def _memory(entry: Entry) -> Iterator[tuple[str, str]]:
     for device, peak in by_device(entry.record.measurement.memory).items():
-        size = cell(f"{format_amount(peak.peak_bytes, Unit.BYTE)} {device}", 60)
+        size = cell(f"{'≥ ' if peak.is_lower_bound else ''}{format_amount(peak.peak_bytes, Unit.BYTE)} {device}", 60)
         compared = entry.compared
         if compared is None or compared.verdict in ("new", "changed"):
             yield size, ""

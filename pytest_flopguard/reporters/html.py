@@ -15,6 +15,7 @@ from pytest_flopguard.core.errors import UsageError
 from pytest_flopguard.core.record import Record, RunReport
 from pytest_flopguard.core.units import Unit, format_amount
 from pytest_flopguard.reporters import icicle, memory_chart
+from pytest_flopguard.reporters.amounts import peak_text
 from pytest_flopguard.reporters.module_costs import module_costs
 from pytest_flopguard.reporters.one_line import one_line
 from pytest_flopguard.reporters.outcome_words import Outcome, outcome_counts, summary
@@ -143,7 +144,7 @@ def _figures(record: Record) -> Iterator[Figure]:
     for device, peak in by_device(record.measurement.memory).items():
         # A baseline of the growth alone is no level that could stand beside a peak.
         accepted = held[device].peak if device in held and held_quantity(device) == "peak_memory" else None
-        amount = format_amount(peak.peak_bytes, Unit.BYTE)
+        amount = peak_text(peak)
         yield from _figure(f"Memory on {device} over time", memory_chart.timeline(peak, accepted))
         yield from _figure(f"Alive at the peak of {amount} on {device}", memory_chart.alive(peak))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pytest_flopguard.core.baseline import by_device
 from pytest_flopguard.core.measurement import PHASES, FlopTally
 from pytest_flopguard.core.record import Record
+from pytest_flopguard.reporters.amounts import least
 
 PREFIX = "flopguard"
 
@@ -40,8 +41,8 @@ def _properties(record: Record) -> Iterator[tuple[str, str]]:
     if measured.flops is not None:
         yield from _flops(measured.flops)
     for device, peak in by_device(measured.memory).items():
-        yield f"peak_memory[{device}]", str(peak.peak_bytes)
-        yield f"memory_growth[{device}]", str(peak.growth_bytes)
+        yield f"peak_memory[{device}]", f"{least(peak)}{peak.peak_bytes}"
+        yield f"memory_growth[{device}]", f"{least(peak)}{peak.growth_bytes}"
     if measured.parameters is not None:
         yield "parameters", str(measured.parameters.count)
         yield "parameter_bytes", str(measured.parameters.bytes)

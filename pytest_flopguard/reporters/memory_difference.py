@@ -8,7 +8,7 @@ from pytest_flopguard.core.baseline import MemoryBaseline, held_quantity, memory
 from pytest_flopguard.core.measurement import MemoryPeak
 from pytest_flopguard.core.memory_delta import HoldingDelta, memory_delta, without_moves
 from pytest_flopguard.core.units import Unit, format_amount
-from pytest_flopguard.reporters.amounts import exact, percent, quantity_name, signed_amount
+from pytest_flopguard.reporters.amounts import exact, peak_text, percent, quantity_name, signed_amount
 from pytest_flopguard.reporters.module_costs import OUTSIDE
 from pytest_flopguard.reporters.owners_table import owner_lines
 
@@ -38,7 +38,7 @@ def memory_lines(accepted: MemoryBaseline, device: str, peak: MemoryPeak, *, ver
     if len(delta) < len(every):
         yield f"  {'':13}  {moves(len(every) - len(delta))} (-vv shows them)"
     if peak.owners:
-        yield f"  all {format_amount(peak.peak_bytes, Unit.BYTE)} that were alive then, by category and module"
+        yield f"  all {peak_text(peak)} that were alive then, by category and module"
         yield from owner_lines(peak, verbosity=verbosity)
 
 

@@ -9,7 +9,7 @@ from pytest_flopguard.core.measurement import MemoryPeak
 from pytest_flopguard.core.memory_delta import memory_delta, without_moves
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit
-from pytest_flopguard.reporters.amounts import exact, percent, quantity_name
+from pytest_flopguard.reporters.amounts import exact, least, percent, quantity_name
 from pytest_flopguard.reporters.baseline_diff import signed_percent
 from pytest_flopguard.reporters.memory_difference import moves
 from pytest_flopguard.reporters.module_costs import OUTSIDE
@@ -31,6 +31,7 @@ def memory_sheets(record: Record) -> Iterator[Sheet]:
 
 def _numbers(device: str, peak: MemoryPeak, accepted: MemoryBaseline | None) -> Sheet:
     rows = {"at the start": peak.start_bytes, "at the peak": peak.peak_bytes, "growth": peak.growth_bytes}
+    bound = {"at the peak", "growth", "reserved peak bytes", "requested peak bytes"}
     rows |= {name.replace("_", " "): value for name, value in peak.detail.items()}
     kind = "predicted" if peak.prediction is not None else "measured"
     note = f"{kind.capitalize()} by {peak.backend}."
@@ -40,7 +41,7 @@ def _numbers(device: str, peak: MemoryPeak, accepted: MemoryBaseline | None) -> 
         now = peak.growth_bytes if quantity == "memory_growth" else peak.peak_bytes
         change = f"{signed(now - before, Unit.BYTE)}, {signed_percent(now - before, before)}" if before else "new"
         note += f" The baseline's {quantity_name(quantity)} is {exact(before, Unit.BYTE)}: {change}."
-    shown = ((name, exact(value, Unit.BYTE)) for name, value in rows.items())
+    shown = ((name, (least(peak) if name in bound else "") + exact(value, Unit.BYTE)) for name, value in rows.items())
     return sheet(f"Memory on {device}", (*left("figure"), *right("bytes")), shown, note)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pytest_flopguard.core.measurement import MemoryPeak
 from pytest_flopguard.core.units import Unit, format_amount
-from pytest_flopguard.reporters.amounts import percent
+from pytest_flopguard.reporters.amounts import least, peak_text, percent
 from pytest_flopguard.reporters.owners_table import owner_lines
 from pytest_flopguard.reporters.predictions import ground_lines
 from pytest_flopguard.reporters.table import Column, Row, lay_out
@@ -26,8 +26,8 @@ def render(title: str, peak: MemoryPeak, capacity: int, answers: Sequence[tuple[
 def _figures(peak: MemoryPeak, capacity: int) -> Iterator[tuple[str, str]]:
     reserved = peak.detail["reserved_peak_bytes"]
     spare = capacity - reserved
-    yield "peak allocated", format_amount(peak.peak_bytes, Unit.BYTE)
-    yield "peak reserved", f"{format_amount(reserved, Unit.BYTE)} of {format_amount(capacity, Unit.BYTE)}"
+    yield "peak allocated", peak_text(peak)
+    yield "peak reserved", f"{least(peak)}{format_amount(reserved, Unit.BYTE)} of {format_amount(capacity, Unit.BYTE)}"
     if spare >= 0:
         yield "fits", f"yes, {format_amount(spare, Unit.BYTE)} to spare"
     else:

@@ -9,7 +9,7 @@ from pytest_flopguard.core.folding import fold
 from pytest_flopguard.core.measurement import MemoryPeak
 from pytest_flopguard.core.owners import CALLED_BY, Owner
 from pytest_flopguard.core.units import Unit, format_amount
-from pytest_flopguard.reporters.amounts import exact, percent
+from pytest_flopguard.reporters.amounts import exact, peak_text, percent
 from pytest_flopguard.reporters.module_costs import OUTSIDE
 
 _TOP = 10
@@ -62,7 +62,7 @@ def holdings(owners: Iterable[Owner], *, each_maker: bool = False) -> list[Holdi
 
 def peak_lines(peak: MemoryPeak, when: str = "", *, verbosity: int = 0) -> Iterator[str]:
     """Yield what a device held at its peak: by category, and the largest by category and module."""
-    yield f"What {peak.device} held at its peak of {format_amount(peak.peak_bytes, Unit.BYTE)}{when}"
+    yield f"What {peak.device} held at its peak of {peak_text(peak)}{when}"
     parts = sorted(peak.by_category.items(), key=lambda pair: -pair[1])
     for name, size in [*parts, ("already there at the start", peak.start_bytes)]:
         if size:

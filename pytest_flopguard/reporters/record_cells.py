@@ -10,7 +10,7 @@ from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.standing import Standing
 from pytest_flopguard.core.units import Unit
 from pytest_flopguard.core.verdict import Finding
-from pytest_flopguard.reporters.amounts import short
+from pytest_flopguard.reporters.amounts import least, short
 from pytest_flopguard.reporters.finding_text import budget_findings, limit_text, used_text, verdict
 
 Cells = dict[str, str]
@@ -30,7 +30,8 @@ def record_cells(record: Record, standing: Standing, *, every_finding: bool, one
     for index, (peak, finding) in enumerate(zip_longest(seen.memory or (None,), findings)):
         cells = first if index == 0 else dict.fromkeys(first, "")
         if peak is not None:
-            cells["memory"] = short(peak.peak_bytes, Unit.BYTE) + ("" if one_device else f" {peak.device}")
+            device = "" if one_device else f" {peak.device}"
+            cells["memory"] = f"{least(peak)}{short(peak.peak_bytes, Unit.BYTE)}{device}"
         if finding is not None:
             cells |= {
                 "limit": limit_text(finding),

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pytest_flopguard.core.baseline import by_device, held_quantity, memory_amount
 from pytest_flopguard.core.record import Record, RunReport
 from pytest_flopguard.core.units import Unit, format_amount
-from pytest_flopguard.reporters.amounts import exact
+from pytest_flopguard.reporters.amounts import exact, least, peak_text
 from pytest_flopguard.reporters.baseline_diff import signed_percent
 from pytest_flopguard.reporters.finding_text import budget_findings, limit_text, once, place, sentence, used_text
 from pytest_flopguard.reporters.outcome_words import Outcome, run_outcomes
@@ -95,8 +95,8 @@ def _memory(record: Record) -> Reading:
     moved = _reading(now, Unit.BYTE, before)
     kind = f" {device}" + (", predicted" if peak.prediction is not None else "")
     return Reading(
-        text=format_amount(peak.peak_bytes, Unit.BYTE) + kind,
-        exact=exact(peak.peak_bytes, Unit.BYTE),
+        text=peak_text(peak) + kind,
+        exact=least(peak) + exact(peak.peak_bytes, Unit.BYTE),
         value=peak.peak_bytes,
         change=moved.change + (" growth" if grows and moved.change else ""),
         grew=moved.grew,

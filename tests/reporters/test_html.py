@@ -70,7 +70,7 @@ def test_everything_that_a_record_holds_is_there(build: SimpleNamespace) -> None
     assert re.findall(r"<figcaption>(.*?)</figcaption>", text) == [
         "FLOPs by module: 12 kFLOP",
         "Memory on sim:h100 over time",
-        "Alive at the peak of 8 KiB on sim:h100",
+        "Alive at the peak of &gt;= 8 KiB on sim:h100",
     ]
     assert text.count("<svg") == 3
 

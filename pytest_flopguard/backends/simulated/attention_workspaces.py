@@ -13,7 +13,15 @@ from types import MappingProxyType
 
 import torch
 
-from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace, copies, joined
+from pytest_flopguard.backends.simulated.hidden_memory import (
+    Call,
+    Entry,
+    Hidden,
+    UnknownWorkspace,
+    copies,
+    few_arrays,
+    joined,
+)
 
 _FLOAT = 4
 
@@ -100,11 +108,12 @@ def _efficient_backward(call: Call) -> Hidden:
     heads = UnknownWorkspace(
         reason="what sums the gradients of grouped heads in efficient attention's backward",
         known=tuple(item * each_head * each.shape[-1] for each in (key, value)),
+        most=few_arrays(query, key, value),
     )
     return joined(_ungrouped_backward(call), heads)
 
 
-def _ungrouped_backward(call: Call) -> Hidden:
+def _ungrouped_backward(call: Call) -> tuple[int, ...] | UnknownWorkspace:
     grad_out, query, value = call.args[0], call.args[1], call.args[3]
     batch, heads, queries, head = query.shape
     copied = copies(grad_out.transpose(1, 2))
@@ -115,6 +124,7 @@ def _ungrouped_backward(call: Call) -> Hidden:
         return UnknownWorkspace(
             reason=f"accumulators of efficient attention's backward in {query.dtype} with heads of {head}, over 64",
             known=(*copied, delta),
+            most=few_arrays(grad_out, query, *call.args[2:4]),
         )
     # One tile of 64 x (32 or 64) float32 for every 64 queries, and four words to lock it.
     tile = 64 * (32 if max(head, value.shape[-1]) <= 32 else 64) + 4
@@ -122,11 +132,13 @@ def _ungrouped_backward(call: Call) -> Hidden:
 
 
 def _cudnn_forward(call: Call) -> Hidden:
-    return UnknownWorkspace(reason=f"cuDNN's workspace for attention over {_shape(call.args[0])}")
+    reason = f"cuDNN's workspace for attention over {_shape(call.args[0])}"
+    return UnknownWorkspace(reason=reason, most=few_arrays(*call.args[:3]))
 
 
 def _cudnn_backward(call: Call) -> Hidden:
-    return UnknownWorkspace(reason=f"cuDNN's workspace for the backward of attention over {_shape(call.args[1])}")
+    reason = f"cuDNN's workspace for the backward of attention over {_shape(call.args[1])}"
+    return UnknownWorkspace(reason=reason, most=few_arrays(*call.args[:4]))
 
 
 def _shape(tensor: torch.Tensor) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace
+from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace, few_arrays
 
 _aten = torch.ops.aten
 _DTYPES = (torch.bfloat16, torch.float32, torch.float16)
@@ -97,6 +97,7 @@ def _memory(call: Call) -> Hidden:
     return UnknownWorkspace(
         reason=f"CUTLASS's workspace for products of {groups} groups",
         known=(pointers + groups * (_STRIDES + _SIZES),),
+        most=few_arrays(a, b),
     )
 
 

@@ -11,6 +11,9 @@ from pytest_flopguard.backends.storage_roles import Role
 from pytest_flopguard.backends.timeline import Timeline
 from pytest_flopguard.core.owners import Owner, merged
 
+# What a block may be longer than what was asked for (Allocator.should_split leaves up to 1 MiB unsplit).
+_TAIL = 2**20
+
 
 class Held:
     """A block that was given out, with what is known of it. Times are ticks; no death yet is None."""
@@ -26,9 +29,23 @@ class Held:
 
 
 class Span:
-    """An open region: the figures at its start and its peaks, in bytes, and the tick of the peak."""
+    """An open region: the figures at its start and its peaks, in bytes, and the tick of the peak.
 
-    __slots__ = ("allocated", "requested", "reserved", "start", "start_reserved", "tick", "timeline")
+    ``unknown`` names memory that was taken and is in no figure. With it the peak is at most ``at_most``, None where
+    there is no bound.
+    """
+
+    __slots__ = (
+        "allocated",
+        "at_most",
+        "requested",
+        "reserved",
+        "start",
+        "start_reserved",
+        "tick",
+        "timeline",
+        "unknown",
+    )
 
     def __init__(self, allocator: Allocator, tick: int) -> None:
         stats = allocator.stats
@@ -37,6 +54,8 @@ class Span:
         self.start_reserved = self.reserved = stats.reserved.current
         self.tick = tick
         self.timeline = Timeline(tick, self.start)
+        self.unknown: dict[str, None] = {}
+        self.at_most: int | None = 0
 
     def holds(self, held: Held) -> bool:
         """Whether a block was alive at this region's peak."""
@@ -70,6 +89,14 @@ class Holdings:
             self._grew()
             self._settle()
         return held
+
+    def missed(self, reason: str, most: int | None) -> None:
+        """Note that a kernel takes memory now that is not known; ``most`` bounds it, in bytes."""
+        with self._lock:
+            bound = None if most is None else self.allocator.stats.allocated.current + most + _TAIL
+            for span in self._spans:
+                span.unknown[reason] = None
+                span.at_most = None if span.at_most is None or bound is None else max(span.at_most, bound)
 
     def give_back(self, held: Held) -> None:
         """Free a block, now or as soon as the call that is at work has ended."""

@@ -29,7 +29,7 @@ from pytest_flopguard.backends.simulated.cublas_workspaces import BLAS, CublasWo
 from pytest_flopguard.backends.simulated.cuda_kernels import another_gpu, not_simulated
 from pytest_flopguard.backends.simulated.engine_accumulation import IN_PLACE, engine_owns
 from pytest_flopguard.backends.simulated.gpus import Gpu
-from pytest_flopguard.backends.simulated.hidden_memory import UnknownWorkspace
+from pytest_flopguard.backends.simulated.hidden_memory import EstimatedWorkspace, UnknownWorkspace
 from pytest_flopguard.backends.simulated.holdings import Held, Holdings
 from pytest_flopguard.backends.simulated.workspaces import hidden
 from pytest_flopguard.backends.storage_changes import undo_resize
@@ -332,9 +332,12 @@ class Lifetimes(TorchDispatchMode):
 
     def _inside_kernel(self, op: _Op, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         found = hidden(func, args, kwargs, out, self._gpu)
+        missing = found if isinstance(found, UnknownWorkspace) else None
         if isinstance(found, UnknownWorkspace):
-            self.unknown[found.reason] = None
             found = found.known
+        elif isinstance(found, EstimatedWorkspace):
+            self.assumed[f"estimate: {found.rule}"] = None
+            found = found.blocks
         inside = []
         if any(found):
             role = self.roles.made(func, True).as_category("workspaces", None)
@@ -348,6 +351,9 @@ class Lifetimes(TorchDispatchMode):
                 elif size and handle not in self._workspaces:
                     self._workspaces.add(handle)
                     self._hold(size, _CUBLAS)
+        if missing is not None:
+            self.unknown[missing.reason] = None
+            self._holdings.missed(missing.reason, missing.most)
         for held in reversed(inside):
             self._holdings.give_back(held)
 

@@ -67,17 +67,19 @@ class SimulatedMemory:
                 },
                 owners=owners,
                 timeline=span.timeline.points(),
-                prediction=self._prediction(),
+                prediction=self._prediction(span),
             ),
         )
 
-    def _prediction(self) -> Prediction:
+    def _prediction(self, span: Span) -> Prediction:
         machine = self._machine
+        unmodelled = machine.settings.unmodelled
         return Prediction(
             gpu=machine.gpu.name,
             device=f"cuda:{machine.gpu.sm}",
             torch=str(torch.__version__),  # a plain text, which also travels between processes
             allocator=machine.settings.text or "defaults",
             assumed=machine.assumed,
-            unknown=machine.unknown,
+            unknown=(*unmodelled, *span.unknown),
+            at_most=None if unmodelled or span.at_most is None else max(span.at_most, span.allocated),
         )

@@ -13,7 +13,15 @@ from types import MappingProxyType
 
 import torch
 
-from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace, copies, size_of
+from pytest_flopguard.backends.simulated.hidden_memory import (
+    Call,
+    Entry,
+    Hidden,
+    UnknownWorkspace,
+    copies,
+    few_arrays,
+    size_of,
+)
 from pytest_flopguard.backends.simulated.reduction_workspaces import reduce_over
 
 _FLOAT = 4
@@ -84,7 +92,8 @@ def _batch_norm_backward(call: Call) -> Hidden:
 def _staged(x: torch.Tensor) -> Hidden:
     if x.is_contiguous():
         return ()
-    return UnknownWorkspace(reason=f"the stage of a batch normalisation with channels last over {tuple(x.shape)}")
+    reason = f"the stage of a batch normalisation with channels last over {tuple(x.shape)}"
+    return UnknownWorkspace(reason=reason, most=few_arrays(x))
 
 
 def _softmax_backward(call: Call) -> Hidden:

@@ -13,7 +13,15 @@ from types import MappingProxyType
 import torch
 
 from pytest_flopguard.backends.simulated.gpus import Gpu
-from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace, copies, size_of
+from pytest_flopguard.backends.simulated.hidden_memory import (
+    Call,
+    Entry,
+    Hidden,
+    UnknownWorkspace,
+    copies,
+    few_arrays,
+    size_of,
+)
 
 _WORD = 8
 _ROWS_PER_THREAD = 10
@@ -97,7 +105,8 @@ def _embedding_backward(call: Call) -> Hidden:
     starts = [word * number, _WORD, word * segments, word * segments, _WORD, word * parts]
     sums = (*copied, *ordered, *starts, item * parts * width)
     if parts > 4 * segments:
-        return UnknownWorkspace(reason=f"how {number} indices of {rows} rows of an embedding are summed", known=sums)
+        reason = f"how {number} indices of {rows} rows of an embedding are summed"
+        return UnknownWorkspace(reason=reason, known=sums, most=few_arrays(grad, indices))
     sort = (*copied, *ordered[:2], word * number, radix_sort_bytes(number, rows, call.gpu))
     return max(sort, sums, key=sum)
 
@@ -109,7 +118,7 @@ def _sort(call: Call) -> Hidden:
     size = x.shape[dim] if x.dim() else 1
     if size <= _SMALL_SORT:
         return ()
-    return UnknownWorkspace(reason=f"cub's storage for sorting rows of {size}")
+    return UnknownWorkspace(reason=f"cub's storage for sorting rows of {size}", most=few_arrays(x))
 
 
 def _top_k(call: Call) -> Hidden:
@@ -120,7 +129,7 @@ def _top_k(call: Call) -> Hidden:
     shared_from = next(length for most, length in _SHARED_ROWS if most is None or rows <= most)
     if size < shared_from:
         return ()
-    return UnknownWorkspace(reason=f"the storage of topk over {rows} rows of {size}")
+    return UnknownWorkspace(reason=f"the storage of topk over {rows} rows of {size}", most=few_arrays(x))
 
 
 def _scan(call: Call) -> Hidden:
@@ -128,7 +137,7 @@ def _scan(call: Call) -> Hidden:
     x, dim = call.args[0], call.argument(1, "dim", 0)
     if x.dim() == 0 or x.numel() != x.shape[dim]:
         return copies(x)
-    return UnknownWorkspace(reason=f"cub's storage for a scan over {x.numel()}", known=copies(x))
+    return UnknownWorkspace(reason=f"cub's storage for a scan over {x.numel()}", known=copies(x), most=few_arrays(x))
 
 
 ENTRIES: Mapping[str, Entry] = MappingProxyType(
