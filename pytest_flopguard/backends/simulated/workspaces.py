@@ -27,7 +27,7 @@ from pytest_flopguard.backends.simulated import (
 from pytest_flopguard.backends.simulated.gpus import Gpu
 from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, EstimatedWorkspace, Hidden, UnknownWorkspace
 
-__all__ = ["TABLE", "EstimatedWorkspace", "UnknownWorkspace", "hidden"]
+__all__ = ["EstimatedWorkspace", "TABLE", "UnknownWorkspace", "hidden"]
 
 TABLE: Mapping[str, Entry] = MappingProxyType(
     {
