@@ -78,7 +78,7 @@ def test_peak(flopguard, change, peak):
 """
 
 
-@pytest.mark.parametrize("device", ["auto", "sim:h100"])
+@pytest.mark.parametrize("device", ["auto", pytest.param("sim:h100", marks=pytest.mark.slow)])
 def test_the_peak_follows_storages_that_are_resized_without_an_op(project: Project, run: Run, device: str) -> None:
     project(RESIZED)
     run("--flop-budget", f"--flop-device={device}").assert_outcomes(passed=8)
@@ -170,6 +170,7 @@ def test_growth(flopguard, make, growth):
     run("--flop-budget").assert_outcomes(passed=8)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_loaded_to_a_simulated_gpu_takes_its_memory(project: Project, run: Run) -> None:
     project(
         """

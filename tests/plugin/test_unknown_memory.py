@@ -12,6 +12,8 @@ import torch._dynamo.config  # noqa: F401
 # Runs in this process must not import the rest of torch anew.
 import pytest_flopguard.backends.simulated.memory  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 Project = Callable[..., pytest.Pytester]
 Run = Callable[..., pytest.RunResult]
 Report = Callable[[], dict[str, Any]]

@@ -25,9 +25,9 @@ from pytest_flopguard.backends.simulated import (
     sorting_workspaces,
 )
 from pytest_flopguard.backends.simulated.gpus import Gpu
-from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, EstimatedWorkspace, Hidden, UnknownWorkspace
+from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace
 
-__all__ = ["EstimatedWorkspace", "TABLE", "UnknownWorkspace", "hidden"]
+__all__ = ["TABLE", "UnknownWorkspace", "hidden"]
 
 TABLE: Mapping[str, Entry] = MappingProxyType(
     {

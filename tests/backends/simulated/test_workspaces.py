@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pytest_flopguard.backends.simulated.gpus import gpu_named
-from pytest_flopguard.backends.simulated.workspaces import TABLE, EstimatedWorkspace, UnknownWorkspace, hidden
+from pytest_flopguard.backends.simulated.hidden_memory import EstimatedWorkspace
+from pytest_flopguard.backends.simulated.workspaces import TABLE, UnknownWorkspace, hidden
 
 aten = torch.ops.aten
 HALF, BFLOAT, FLOAT = torch.float16, torch.bfloat16, torch.float32
