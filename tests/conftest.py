@@ -29,6 +29,7 @@ def _known(name: str, path: Path) -> ModuleType:
 
 _github_server = _known("github_server", _TESTS / "action" / "github_server.py")
 _known("cache_names", _TESTS / "support" / "cache_names.py")
+_known("layer_checkpointing", _TESTS / "support" / "layer_checkpointing.py")
 _cpu_limit = _known("cpu_limit", _TESTS / "support" / "cpu_limit.py")
 
 

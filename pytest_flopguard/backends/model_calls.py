@@ -19,10 +19,10 @@ from pytest_flopguard.backends.transformers_api import (
     hides_none,
     model_class,
 )
+from pytest_flopguard.core.model_arguments import DECODER_TOKENS, MASK, TOKENS
 from pytest_flopguard.core.model_call import ModelCall
 from pytest_flopguard.core.tensors import TensorSpec
 
-_TOKENS = ("decoder_input_ids", "input_ids", "decoder_inputs_embeds", "inputs_embeds")
 _NESTED = 3  # how deep inside containers arguments are described
 
 
@@ -49,7 +49,7 @@ class ModelCalls:
         model: Any = module
         length = _new_tokens(given)
         cache = cache_of(given, length)
-        checkpointing, checkpointed = checkpointing_of(module)
+        checkpointing = checkpointing_of(module)
         parameters = list(module.named_parameters())
         self.seen.append(
             ModelCall(
@@ -61,16 +61,16 @@ class ModelCalls:
                 past=cache.past,
                 keys=cache.keys,
                 cross_cached=cache.cross_cached,
-                cache_problem=cache.problem,
+                problem=cache.problem or checkpointing.problem,
                 kernel=attention_kernel(model.config),
-                unpadded=hides_none(given.get("attention_mask"), length),
+                unpadded=hides_none(given.get(MASK), length),
                 training=module.training,
                 grad=torch.is_grad_enabled() and any(each.requires_grad for _, each in parameters),
                 wants_gradient=frozenset(
                     name for name, value in given.items() if isinstance(value, torch.Tensor) and value.requires_grad
                 ),
-                checkpointing=checkpointing,
-                checkpointed=checkpointed,
+                checkpointing=checkpointing.again,
+                checkpointed=checkpointing.layers,
                 frozen=tuple(name for name, each in parameters if not each.requires_grad),
             )
         )
@@ -121,7 +121,7 @@ def _plain(value: Any, depth: int = _NESTED) -> Any:
 
 
 def _new_tokens(given: Mapping[str, Any]) -> int:
-    for name in _TOKENS:
+    for name in (*DECODER_TOKENS, *TOKENS):
         spec = _plain(given.get(name))
         if isinstance(spec, TensorSpec) and spec.ndim > 1:
             return spec.shape[1]

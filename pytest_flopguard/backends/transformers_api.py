@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import checkpoint
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopguard.core.model_call import Checkpointing
@@ -26,6 +27,8 @@ FULL_ATTENTION = "full_attention"  # the kind of layer, among masks by kind
 
 # Arguments that are named like a cache and hold none: the positions of the new tokens in it.
 NO_CACHE = frozenset({"cache_position"})
+# Keywords of torch's checkpoint that do not change what it does again.
+_SAME_WORK = frozenset({"preserve_rng_state", "determinism_check", "debug", "respect_saved_tensors_hooks"})
 _CACHE_WORDS = ("cache", "past", "kv_states")
 LENGTH, MASK_SIZES, LAYERS = "get_seq_length", "get_mask_sizes", "layers"
 SELF_ATTENTION, CROSS_ATTENTION, UPDATED = "self_attention_cache", "cross_attention_cache", "is_updated"
@@ -89,7 +92,7 @@ def cache_of(given: Mapping[str, Any], new_tokens: int) -> CallCache:
 
 
 class _Unreadable(Exception):
-    """A cache lacks something that every cache of transformers has."""
+    """An object lacks something that those of transformers have, or has a value with an unknown meaning."""
 
 
 def _may_be_cache(name: str, value: Any) -> bool:
@@ -136,15 +139,45 @@ def _holds_encoder(cache: Any) -> bool:
     return bool(updated) and all(updated.values())
 
 
-def checkpointing_of(module: nn.Module) -> tuple[Checkpointing, tuple[bool, ...]]:
-    """Return what checkpointing will do again, and for each layer whether it is checkpointed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCheckpointing:
+    """What checkpointing will do again, for each layer whether it is checkpointed, and why this cannot be read."""
+
+    again: Checkpointing = "none"
+    layers: tuple[bool, ...] = ()
+    problem: str = ""
+
+
+def checkpointing_of(module: nn.Module) -> LayerCheckpointing:
+    """Read how a model's layers are checkpointed."""
     layers = [part for part in module.modules() if CHECKPOINTED_LAYER in (kind.__name__ for kind in type(part).__mro__)]
     flags = tuple(getattr(layer, CHECKPOINTING_FLAG, False) is True for layer in layers)
     if not (module.training and any(flags)):
-        return "none", flags
-    function = getattr(layers[flags.index(True)], CHECKPOINTING_FUNCTION, None)
-    keywords = function.keywords if isinstance(function, partial) else {}
-    return ("whole" if keywords.get("use_reentrant", True) else "needed"), flags
+        return LayerCheckpointing(layers=flags)
+    try:
+        again = _again(getattr(layers[flags.index(True)], CHECKPOINTING_FUNCTION, None))
+    except _Unreadable as error:
+        return LayerCheckpointing(layers=flags, problem=f"its checkpointing cannot be read: {error}")
+    return LayerCheckpointing(again=again, layers=flags)
+
+
+def enable_checkpointing(model: Any, use_reentrant: bool) -> None:
+    """Checkpoint every layer of a model; releases before 5.23 have the method under its former name only."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": use_reentrant})
+
+
+def _again(function: Any) -> Checkpointing:
+    if not isinstance(function, partial) or function.func is not checkpoint.checkpoint or function.args:
+        raise _Unreadable(f"layers are run by {function!r}, and not by torch.utils.checkpoint.checkpoint with keywords")
+    keywords = function.keywords
+    unknown = keywords.keys() - _SAME_WORK - {"use_reentrant", "early_stop"}
+    if unknown:
+        raise _Unreadable(f"{', '.join(sorted(unknown))} changes what is done again")
+    reentrant, stops = keywords.get("use_reentrant"), keywords.get("early_stop", True)
+    if not isinstance(reentrant, bool):
+        raise _Unreadable(f"use_reentrant = {reentrant!r}: expected True or False")
+    return "whole" if reentrant or not stops else "needed"
 
 
 def hides_none(mask: Any, new_tokens: int) -> bool:

@@ -18,7 +18,7 @@ class ModelCall:
     ``model`` is its class, ``path`` where it stands, ``inputs`` the arguments by name with TensorSpecs for tensors,
     ``children`` the names of its direct parts. A cache that came with the call held ``past`` tokens (None where that
     cannot be read), and attention meets ``keys`` positions in each layer, the new ones included; ``cross_cached`` says
-    that it held an encoder's output. ``cache_problem`` is why the cache cannot be read. ``kernel`` is the model's
+    that it held an encoder's output. ``problem`` is why a part of the call cannot be read. ``kernel`` is the model's
     implementation of attention, and ``unpadded`` whether no token of the batch is masked. ``checkpointed`` says of each
     layer whether it is. ``frozen`` are the parameters that want no gradient.
     """
@@ -31,7 +31,7 @@ class ModelCall:
     past: int | None = 0
     keys: tuple[int, ...] = ()
     cross_cached: bool = False
-    cache_problem: str = ""
+    problem: str = ""
     kernel: str = ""
     unpadded: bool = True
     training: bool = False

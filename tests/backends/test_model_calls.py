@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cache_names import with_cache
+from layer_checkpointing import checkpoint_layers
 from torch import nn
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, StaticCache
 
@@ -131,7 +132,7 @@ def test_padding(llama: LlamaForCausalLM) -> None:
 
 @pytest.mark.parametrize(("reentrant", "found"), [(True, "whole"), (False, "needed")])
 def test_checkpointing(llama: LlamaForCausalLM, reentrant: bool, found: str) -> None:
-    llama.activation_checkpointing_enable({"use_reentrant": reentrant}, every_n_layers=2)
+    checkpoint_layers(llama, {"use_reentrant": reentrant}, every_n_layers=2)
 
     def run() -> None:
         llama.eval()(TOKENS)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from layer_checkpointing import checkpoint_layers
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
@@ -176,7 +177,7 @@ def test_generating_into_a_cache(hold: Hold, model_type: str, cache: str, attent
 @pytest.mark.parametrize("model_type", DECODERS)
 def test_checkpointing(hold: Hold, model_type: str, reentrant: bool) -> None:
     model: Any = decoder(model_type).train()
-    model.activation_checkpointing_enable({"use_reentrant": reentrant})
+    checkpoint_layers(model, {"use_reentrant": reentrant})
     tally = hold(lambda: model(input_ids=TOKENS, labels=TOKENS, use_cache=False).loss.backward())
     assert tally.recompute
 
@@ -209,7 +210,7 @@ def test_variants(hold: Hold, model_type: str, fields: dict[str, Any]) -> None:
 
 def test_checkpointing_every_other_layer(hold: Hold) -> None:
     model: Any = decoder("llama").train()
-    model.activation_checkpointing_enable(every_n_layers=3)
+    checkpoint_layers(model, every_n_layers=3)
     tally = hold(lambda: model(input_ids=TOKENS, labels=TOKENS, use_cache=False).loss.backward())
     # Layers 0 and 3 of 4, but for the last of three matrices of the MLP: h=64, a*d=64, kv=16, ff=96, 40 tokens of 20.
     assert tally.recompute == 2 * (2 * 40 * (64 * 96 + 64 * 64 + 2 * 64 * 96) + 4 * 2 * 20**2 * 64)
@@ -298,7 +299,7 @@ def test_bert(hold: Hold, head: Any, attention: str) -> None:
     hold(lambda: outputs_backward(head(made).eval()(TOKENS)))
     hold(lambda: outputs_backward(head(made).eval()(TOKENS)), "causal")
     model = head(made).train()
-    model.activation_checkpointing_enable()
+    checkpoint_layers(model)
     assert hold(lambda: outputs_backward(model(TOKENS))).recompute
 
 
@@ -323,7 +324,7 @@ def test_t5(hold: Hold, version: str) -> None:
     hold(lambda: outputs_backward(T5EncoderModel(made).eval()(TOKENS)))
     hold(lambda: T5Model(made)(input_ids=TOKENS, decoder_input_ids=labels).last_hidden_state.sum().backward())
     for reentrant in (True, False):
-        model.train().activation_checkpointing_enable({"use_reentrant": reentrant})
+        checkpoint_layers(model.train(), {"use_reentrant": reentrant})
         assert hold(lambda: model(input_ids=TOKENS, labels=labels, use_cache=False).loss.backward()).recompute
 
 
@@ -337,7 +338,7 @@ def test_vit(hold: Hold) -> None:
         hold(lambda model=model: outputs_backward(model.eval()(image)))  # type: ignore[misc]
         hold(lambda model=model: outputs_backward(model(pixel_values=image.clone().requires_grad_())))  # type: ignore[misc]
     assert sum(each.numel() for each in model.parameters()) == parameters(from_config(made.to_dict()))
-    model.train().activation_checkpointing_enable()
+    checkpoint_layers(model.train())
     assert hold(lambda: outputs_backward(model(image))).recompute
 
 
@@ -357,7 +358,7 @@ def test_whisper(hold: Hold, attention: str) -> None:
         hold(lambda: model(input_features=sound, labels=labels).loss.backward(), convention)
         hold(lambda: model.generate(sound, max_new_tokens=4, do_sample=False), convention)
     for reentrant in (True, False):
-        model.train().activation_checkpointing_enable({"use_reentrant": reentrant})
+        checkpoint_layers(model.train(), {"use_reentrant": reentrant})
         assert hold(lambda: model(input_features=sound, labels=labels, use_cache=False).loss.backward()).recompute
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from pytest_flopguard.backends.transformers_api import enable_checkpointing
 from pytest_flopguard.core.errors import UsageError, nearest, problem
 
 # Builds what is needed on "cuda" and returns one step, which is run several times.
@@ -55,7 +56,7 @@ def transformers_program(config: Mapping[str, Any], step: Step) -> Program:
             return lambda: _infer(model, tokens)
         model.train()
         if step.checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            enable_checkpointing(model, use_reentrant=False)
         optimizer = _optimizer(step.optimizer, model)
         return lambda: _train(model, tokens, optimizer)
 

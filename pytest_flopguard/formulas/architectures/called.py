@@ -7,6 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from pytest_flopguard.core.errors import ArchitectureError, ConfigError, message
+from pytest_flopguard.core.model_arguments import (
+    DECODER_TOKENS,
+    ENCODER_OUTPUTS,
+    IMAGE,
+    LABELS,
+    LOGITS_TO_KEEP,
+    SOUND,
+    TOKENS,
+)
 from pytest_flopguard.core.model_call import ModelCall
 from pytest_flopguard.core.tensors import TensorSpec
 from pytest_flopguard.formulas.architectures.called_checkpointing import recomputed
@@ -26,6 +35,7 @@ _HEADS = re.compile(
     r"(?P<head>LMHeadModel|ForCausalLM|ForMaskedLM|ForConditionalGeneration|ForImageClassification"
     r"|ForSequenceClassification|ForTokenClassification|ForQuestionAnswering|EncoderModel|Encoder|Stack|Model)$"
 )
+_UNREAD_PAST = "how many tokens its cache holds cannot be read"
 _NO_BODY = re.compile(r"(PreTrained|DoubleHeads)Model$")
 
 
@@ -37,8 +47,8 @@ def closed_form_of(call: ModelCall, attention: str = "dense") -> Breakdown:
     """
     family = family_of(call.config)
     head = _head(call)
-    if call.cache_problem:
-        raise _wrong(call, call.cache_problem)
+    if call.problem:
+        raise _wrong(call, call.problem)
     fields = Fields(call.config)
     sizes = family.read(fields)
     form = _form(call, fields, sizes, head, attention)
@@ -98,11 +108,9 @@ def _head(call: ModelCall) -> str:
 
 
 def _decoder(call: ModelCall, fields: Fields, sizes: DecoderSizes, head: str, attention: str) -> Breakdown:
-    batch, seq = _tokens(call, "input_ids", "inputs_embeds")
+    batch, seq = _tokens(call, *TOKENS)
     logits = _logits(call, seq) if head in ("LMHeadModel", "ForCausalLM") else 0
-    cached = bool(call.keys)
-    if cached and len(call.keys) != sizes.layers:
-        raise _wrong(call, f"its cache has {len(call.keys)} layers, and the model has {sizes.layers}")
+    keys = _keys(call, seq, sizes.windows or (0,) * sizes.layers)
     form = decoder(
         sizes,
         batch=batch,
@@ -110,15 +118,15 @@ def _decoder(call: ModelCall, fields: Fields, sizes: DecoderSizes, head: str, at
         past=_past(call, attention),
         attention=attention,
         logits=logits,
-        keys=_keys(call, seq, sizes.windows or (0,) * sizes.layers) if cached else (),
-        latents=call.keys if cached else (),
+        keys=keys,
+        latents=call.keys,
     )
     outputs = _outputs(fields, head)
     return _with_classifier(form, batch * seq, "B*s", sizes.width, outputs) if outputs else form
 
 
 def _encoder(call: ModelCall, fields: Fields, sizes: EncoderSizes, head: str) -> Breakdown:
-    batch, seq = _tokens(call, "input_ids", "inputs_embeds")
+    batch, seq = _tokens(call, *TOKENS)
     pools = head == "ForSequenceClassification" or (head == "Model" and "pooler" in call.children)
     if head not in (
         "Model",
@@ -135,13 +143,13 @@ def _encoder(call: ModelCall, fields: Fields, sizes: EncoderSizes, head: str) ->
 
 
 def _vision(call: ModelCall, fields: Fields, sizes: VisionSizes, head: str) -> Breakdown:
-    image = _input(call, "pixel_values").shape
+    image = _input(call, IMAGE).shape
     if image[1:] != (sizes.channels, sizes.image, sizes.image):
         raise _wrong(call, f"an image {image[1:]}: expected ({sizes.channels}, {sizes.image}, {sizes.image})")
     pooler = fields.size("pooler_output_size", default=sizes.block.width) if "pooler" in call.children else 0
     number = labels(fields) if head == "ForImageClassification" else 0
     sizes = replace(sizes, labels=number, pooler=pooler if head == "Model" else 0)
-    return vision_transformer(sizes, batch=image[0], image_gradient="pixel_values" in call.wants_gradient)
+    return vision_transformer(sizes, batch=image[0], image_gradient=IMAGE in call.wants_gradient)
 
 
 def _encoder_decoder(
@@ -150,18 +158,18 @@ def _encoder_decoder(
     if head in ("EncoderModel", "Stack"):
         if fields.flag("is_decoder", False):
             raise _wrong(call, "a decoder by itself has no closed form")
-        batch, source = _tokens(call, "input_ids", "inputs_embeds")
+        batch, source = _tokens(call, *TOKENS)
         return encoder_decoder(sizes, batch=batch, source=source, target=0)
-    batch, target = _tokens(call, "decoder_input_ids", "decoder_inputs_embeds", "labels")
+    batch, target = _tokens(call, *DECODER_TOKENS, LABELS)
     encoded = _encoded(call)
-    source = encoded or _tokens(call, "input_ids", "inputs_embeds")[1]
+    source = encoded or _tokens(call, *TOKENS)[1]
     return encoder_decoder(
         sizes,
         batch=batch,
         source=source,
         target=target,
         past=_past(call, attention),
-        keys=_keys(call, target, (0,) * len(call.keys))[0] if call.keys else 0,
+        keys=_decoder_keys(call, target, sizes.decoder_layers),
         attention=attention,
         encode=not encoded,
         cross_cached=call.cross_cached,
@@ -170,20 +178,20 @@ def _encoder_decoder(
 
 
 def _whisper(call: ModelCall, sizes: WhisperSizes, head: str, attention: str) -> Breakdown:
-    sound = "input_features" in call.wants_gradient
+    sound = SOUND in call.wants_gradient
     encoded = _encoded(call)
     if not encoded:
-        frames_heard(sizes, _input(call, "input_features").shape[-1])
+        frames_heard(sizes, _input(call, SOUND).shape[-1])
     if head == "Encoder":
-        batch = _input(call, "input_features").shape[0]
+        batch = _input(call, SOUND).shape[0]
         return whisper(sizes, batch=batch, target=0, sound_gradient=sound)
-    batch, target = _tokens(call, "decoder_input_ids", "decoder_inputs_embeds", "labels")
+    batch, target = _tokens(call, *DECODER_TOKENS, LABELS)
     return whisper(
         sizes,
         batch=batch,
         target=target,
         past=_past(call, attention),
-        keys=_keys(call, target, (0,) * len(call.keys))[0] if call.keys else 0,
+        keys=_decoder_keys(call, target, sizes.text.decoder_layers),
         attention=attention,
         encode=not encoded,
         cross_cached=call.cross_cached,
@@ -205,7 +213,7 @@ def _outputs(fields: Fields, head: str) -> int:
 
 def _past(call: ModelCall, attention: str) -> int:
     if call.past is None and attention == "causal":
-        raise _wrong(call, "how many tokens its cache holds cannot be read, and causal attention depends on it")
+        raise _wrong(call, f"{_UNREAD_PAST}, and causal attention depends on it")
     return call.past or 0
 
 
@@ -215,26 +223,51 @@ def _keys(call: ModelCall, seq: int, windows: Sequence[int]) -> tuple[int, ...]:
     Into an empty static cache, which is longer than the prompt, transformers' sdpa attention looks no further than the
     prompt, if no mask makes it.
     """
-    cut = call.kernel == "sdpa" and not call.past and seq > 1 and call.unpadded and family_of(call.config).cuts_keys
-    pairs = zip(call.keys, windows, strict=True)
-    return tuple(seq if cut and (not window or keys < window) else keys for keys, window in pairs)
+    if call.keys and len(call.keys) != len(windows):
+        raise _wrong(call, f"its cache has {len(call.keys)} layers, and the model has {len(windows)}")
+    if call.past or seq == 1 or not call.unpadded or not family_of(call.config).cuts_keys:
+        return call.keys
+    cut = tuple(seq if not window or keys < window else keys for keys, window in zip(call.keys, windows, strict=False))
+    if cut == call.keys:
+        return cut
+    if call.past is None:
+        raise _wrong(call, f"{_UNREAD_PAST}, and the keys that attention meets depend on it")
+    if not call.kernel:
+        raise _wrong(call, "its config names no implementation of attention, and the keys that it meets depend on it")
+    return cut if call.kernel == "sdpa" else call.keys
+
+
+def _decoder_keys(call: ModelCall, target: int, layers: int) -> int:
+    """Return the keys that every layer of a decoder meets: those of its cache; 0 without one."""
+    keys = {*_keys(call, target, (0,) * layers)}
+    if len(keys) > 1:
+        raise _wrong(call, "the layers of its cache differ in length")
+    return keys.pop() if keys else 0
 
 
 def _logits(call: ModelCall, seq: int) -> int:
     """Return the positions that get logits: the last n, those that a tensor names, or all."""
-    kept = call.inputs.get("logits_to_keep", 0)
+    kept = call.inputs.get(LOGITS_TO_KEEP)
     if isinstance(kept, TensorSpec):
         return kept.numel
-    return min(seq, kept) if isinstance(kept, int) and kept > 0 else seq
+    if kept is None or kept == 0:
+        return seq
+    if type(kept) is not int or kept < 0:
+        raise _wrong(call, f"{LOGITS_TO_KEEP} = {kept!r}: expected a whole number or a tensor")
+    return min(seq, kept)
 
 
 def _encoded(call: ModelCall) -> int:
     """Return the positions of an encoder's output that came with the call; 0 if none did."""
-    output = call.inputs.get("encoder_outputs")
+    output = call.inputs.get(ENCODER_OUTPUTS)
+    if output is None:
+        return 0
     if isinstance(output, Mapping):
         output = tuple(output.values())
     first = output[0] if isinstance(output, tuple) and output else output
-    return first.shape[1] if isinstance(first, TensorSpec) else 0
+    if not isinstance(first, TensorSpec) or first.ndim != 3:
+        raise _wrong(call, f"{ENCODER_OUTPUTS} holds no tensor of a batch of positions first")
+    return first.shape[1]
 
 
 def _tokens(call: ModelCall, *names: str) -> tuple[int, int]:
