@@ -32,6 +32,8 @@ from pytest_flopguard.backends.attention_trail import (
 from pytest_flopguard.backends.block_masks import flex_pairs
 from pytest_flopguard.backends.constant_tensors import ConstantTensors, reading_values, tensors, written
 from pytest_flopguard.backends.hidden_pairs import RESHAPED, Hidden, both, either
+from pytest_flopguard.backends.torch_api.dispatch import schema_of
+from pytest_flopguard.backends.torch_api.tensors import view_base
 
 
 class AttentionMasks:
@@ -194,7 +196,7 @@ class AttentionMasks:
         self._leave(out, trail)
 
     def _saw_fused(self, name: str, func: Any, args: Any, kwargs: Any, product: Callable[[int], Product]) -> None:
-        said = dict(zip([each.name for each in func._schema.arguments], args, strict=False)) | (kwargs or {})
+        said = dict(zip([each.name for each in schema_of(func).arguments], args, strict=False)) | (kwargs or {})
         if name in ops.OWN_MASK:
             if said.get("mask") is not None:
                 self._lose(product(1), "masks of the fused encoder layer are not followed")
@@ -356,4 +358,4 @@ def _storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
 
 
 def _is_parameter(tensor: torch.Tensor) -> bool:
-    return isinstance(tensor if tensor._base is None else tensor._base, nn.Parameter)
+    return isinstance(tensor if view_base(tensor) is None else view_base(tensor), nn.Parameter)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 
+from pytest_flopguard.backends.torch_api.fake import FakeTensor
+from pytest_flopguard.backends.torch_api.tensors import MKLDNN, nested_sizes, sparse_values
 from pytest_flopguard.core.tensors import TensorSpec
 
 Signature = tuple[Any, ...]
@@ -24,7 +25,7 @@ _BY_COMPONENT = {
     "aten._native_multi_head_attention": True,
 }
 _BATCHED = ("aten._transformer_encoder_layer_fwd", "aten._native_multi_head_attention")
-_DENSE = (torch.strided, torch._mkldnn)  # type: ignore[attr-defined]
+_DENSE = (torch.strided, MKLDNN)
 
 
 class NoShape(Exception):
@@ -91,7 +92,7 @@ def by_component(op: str, args: Any) -> list[tuple[Any, ...]] | None:
     if op not in _BY_COMPONENT or (dense and not _BY_COMPONENT[op]):
         return None
     # The sizes are kept on the host, whatever the device of the data.
-    shapes = [each._nested_tensor_size().tolist() for each in nested]
+    shapes = [nested_sizes(each).tolist() for each in nested]
     calls = []
     for components in zip(*shapes, strict=True):
         remaining = iter(zip(nested, components, strict=True))
@@ -144,7 +145,7 @@ def _stored(tensor: torch.Tensor) -> tuple[torch.layout, int]:
     """Return a sparse tensor's layout and how many elements it stores; RuntimeError or TypeError for any other."""
     if tensor.is_nested:
         raise TypeError("a nested tensor has no one shape")
-    return tensor.layout, (tensor._values() if tensor.layout == torch.sparse_coo else tensor.values()).numel()
+    return tensor.layout, (sparse_values(tensor) if tensor.layout == torch.sparse_coo else tensor.values()).numel()
 
 
 def _text(value: Any) -> str:

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
-from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakIdKeyDictionary
+
+from pytest_flopguard.backends.torch_api.dispatch import OpOverload, disable_current_modes, schema_of
+from pytest_flopguard.backends.torch_api.fake import FakeTensor, unset_fake_temporarily
+from pytest_flopguard.backends.torch_api.tensors import address_of
 
 # Larger ones would cost more than the run that is watched; a square of 16,384 positions still fits.
 _MOST_ELEMENTS = 2**28
@@ -25,7 +27,7 @@ def has_data(tensor: torch.Tensor) -> bool:
 @contextmanager
 def reading_values() -> Iterator[None]:
     """Compute with values in the block, whatever modes the watched code runs under, and unseen by them."""
-    with _disable_current_modes(), unset_fake_temporarily(), torch.no_grad():
+    with disable_current_modes(), unset_fake_temporarily(), torch.no_grad():
         yield
 
 
@@ -44,7 +46,7 @@ class ConstantTensors:
         if not isinstance(out, torch.Tensor) or has_data(out):
             self.forget_written(func, args, kwargs)
             return
-        name = func._schema.name.partition("::")[2] if isinstance(func, torch._ops.OpOverload) else ""
+        name = schema_of(func).name.partition("::")[2] if isinstance(func, OpOverload) else ""
         if name in _OVERWRITES and self.value(out) is None and out.numel() <= _MOST_ELEMENTS:
             with reading_values():
                 self._values[out] = torch.empty(out.shape, dtype=out.dtype)
@@ -65,10 +67,10 @@ class ConstantTensors:
         """Forget what a call has written to, and views of it."""
         if not self._values:
             return
-        storages = {each.untyped_storage()._cdata for each in written(func, args, kwargs) if not has_data(each)}
+        storages = {address_of(each.untyped_storage()) for each in written(func, args, kwargs) if not has_data(each)}
         if storages:
             for each in list(self._values):
-                if each.untyped_storage()._cdata in storages:
+                if address_of(each.untyped_storage()) in storages:
                     del self._values[each]
 
     def _known(self, values: Iterable[Any]) -> tuple[Any, ...]:
@@ -89,10 +91,10 @@ class ConstantTensors:
 
 def written(func: Any, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
     """Yield the tensors among the arguments that an op writes to."""
-    if not isinstance(func, torch._ops.OpOverload) or not func._schema.is_mutable:
+    if not isinstance(func, OpOverload) or not schema_of(func).is_mutable:
         return
     given = kwargs or {}
-    for at, each in enumerate(func._schema.arguments):
+    for at, each in enumerate(schema_of(func).arguments):
         if each.alias_info is not None and each.alias_info.is_write:
             yield from tensors((args[at] if at < len(args) else given.get(each.name),))
 

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopguard.backends.constant_tensors import has_data, tensors
+from pytest_flopguard.backends.torch_api.dispatch import TorchDispatchMode
 
 FOLLOWED = {"cond", "while_loop"}
 LOST_GRADIENTS = "torch builds no backward for it while op calls are watched, and its tensors need gradients"

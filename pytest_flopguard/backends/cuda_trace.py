@@ -12,6 +12,7 @@ from pytest_flopguard.backends.code_sites import CodeSites
 from pytest_flopguard.backends.cuda_history import Block, HistoryPeak, history_peak, resting
 from pytest_flopguard.backends.cuda_owners import Ran, Shown, owners_of
 from pytest_flopguard.backends.storage_roles import Role
+from pytest_flopguard.backends.torch_api.cuda import history_is_recorded, record_history, snapshot
 from pytest_flopguard.core.owners import Owner
 
 
@@ -49,9 +50,9 @@ class CudaTrace:
             return None
         if self._began is None:
             # A history that the test's own code records is left on, and served from.
-            self._recording = not torch._C._cuda_isHistoryEnabled()
+            self._recording = not history_is_recorded()
             if self._recording:
-                torch.cuda.memory._record_memory_history(context="alloc", stacks="python", clear_history=True)
+                record_history("all", context="alloc", stacks="python", clear_history=True)
                 self._began = _now()
                 self._seen = dict(self._began.numbers)
             return self._began
@@ -60,7 +61,7 @@ class CudaTrace:
     def stop(self) -> None:
         """Switch off what was switched on."""
         if self._recording and self._began is not None:
-            torch.cuda.memory._record_memory_history(enabled=None)
+            record_history(None)
         self._recording, self._began = False, None
 
     def follow(self, live: Followed, storage: torch.UntypedStorage) -> None:
@@ -87,7 +88,7 @@ class CudaTrace:
     def take_snapshot(self) -> None:
         """Keep what the allocator has recorded so far."""
         if self._began is not None:
-            self.snapshot = torch.cuda.memory._snapshot()
+            self.snapshot = snapshot()
 
     def peak(self, device: int, region: Start | None) -> HistoryPeak | None:
         """Return the peak of a region that began at a start; None where its history is not known."""

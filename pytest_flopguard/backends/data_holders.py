@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from pytest_flopguard.backends.torch_api.dispatch import is_traceable_wrapper_subclass
+from pytest_flopguard.backends.torch_api.fake import FakeTensor
+from pytest_flopguard.backends.torch_api.tensors import sparse_indices, sparse_values
 
 PLAIN = {torch.Tensor, nn.Parameter, FakeTensor}
 _COMPRESSED = {
@@ -27,8 +29,8 @@ def holders(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
             if isinstance(part, torch.Tensor):  # a DTensor names its device mesh too
                 yield from holders(part)
     elif tensor.layout == torch.sparse_coo:
-        yield tensor._indices()
-        yield tensor._values()
+        yield sparse_indices(tensor)
+        yield sparse_values(tensor)
     elif tensor.layout in _COMPRESSED:
         yield from (getattr(tensor, each)() for each in _COMPRESSED[tensor.layout])
         yield tensor.values()

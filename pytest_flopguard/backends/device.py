@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from pytest_flopguard.backends.torch_api.dispatch import mode_stack
+from pytest_flopguard.backends.torch_api.fake import FakeTensorMode
 
 
 def default_device() -> str:
@@ -14,5 +15,5 @@ def default_device() -> str:
 
 def is_simulated() -> bool:
     """Whether what runs now runs on a simulated device: tensors have shapes and no values."""
-    modes = _get_current_dispatch_mode_stack()
+    modes = mode_stack()
     return any(isinstance(each, FakeTensorMode) and getattr(each, "simulates", False) for each in modes)

@@ -11,6 +11,7 @@ import torch
 
 from pytest_flopguard.backends import op_traits
 from pytest_flopguard.backends.base import CostModel
+from pytest_flopguard.backends.torch_api.dispatch import schema_of
 from pytest_flopguard.core.measurement import Kind
 
 _SCALARS = """
@@ -65,5 +66,5 @@ def _traits(op: str) -> list[frozenset[str]]:
         return [frozenset()]
     # Overloads on plain numbers and lists (aten::eq.int) belong to the interpreter; an out= overload is never traced.
     overloads = [getattr(packet, each) for each in packet.overloads() if not each.endswith("out")]
-    on_tensors = [each for each in overloads if any(str(arg.type) == "Tensor" for arg in each._schema.arguments)]
+    on_tensors = [each for each in overloads if any(str(arg.type) == "Tensor" for arg in schema_of(each).arguments)]
     return [op_traits.traits(each) for each in on_tensors or overloads] or [frozenset()]

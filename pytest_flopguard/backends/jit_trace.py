@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from pytest_flopguard.backends.base import CostModel
 from pytest_flopguard.backends.jit_names import kind_of
 from pytest_flopguard.backends.jit_products import HANDLES, Handle, NoShape, shape_of
+from pytest_flopguard.backends.torch_api.jit import tracing
 from pytest_flopguard.core.measurement import Kind
 
 with warnings.catch_warnings():
@@ -69,7 +70,7 @@ class TracedCall(nn.Module):
             [leaf if place is None else tensors[place] for place, leaf in pairs], self._structure
         )
         self.model(*args, **kwargs)
-        graph = torch._C._get_tracing_state().graph()
+        graph = tracing().graph()
         for value in list(_values(graph)):
             graph.registerOutput(value)
         # The tracer refuses an output that it did not see made.

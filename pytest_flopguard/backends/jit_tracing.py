@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import torch
-
-_resume: Callable[[Any], None] = torch._C._set_tracing_state  # type: ignore[attr-defined]
-tracing: Callable[[], Any] = torch._C._get_tracing_state  # None where nothing is traced
+from pytest_flopguard.backends.torch_api.jit import set_tracing, tracing
 
 
 @contextmanager
 def untraced() -> Iterator[None]:
     """Ask tensors in the block without being recorded."""
     state = tracing()
-    _resume(None)
+    set_tracing(None)
     try:
         yield
     finally:
-        _resume(state)
+        set_tracing(state)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch._ops import HigherOrderOperator, OpOverload
-
 from pytest_flopguard.backends import op_traits
 from pytest_flopguard.backends.base import CostModel
 from pytest_flopguard.backends.call_specs import SPARSE
 from pytest_flopguard.backends.control_flow import FOLLOWED
+from pytest_flopguard.backends.torch_api.dispatch import HigherOrderOperator, OpOverload, decomposes, schema_of
 from pytest_flopguard.core.measurement import Kind
 
 
@@ -60,7 +59,7 @@ def learn(func: Any, costs: CostModel) -> KnownOp:
         name = f"higher_order.{func.name()}"
         kind = costs.kind(name, frozenset())
         return KnownOp(name, kind, flow=func.name() if kind == "unknown" and func.name() in FOLLOWED else "")
-    name = func._schema.name.replace("::", ".")
+    name = schema_of(func).name.replace("::", ".")
     kind = costs.kind(name, op_traits.traits(func))
     if kind == "unknown":
         kind = _kind_by_kin(func, costs)
@@ -69,13 +68,13 @@ def learn(func: Any, costs: CostModel) -> KnownOp:
     return KnownOp(
         name,
         kind,
-        decomposes=kind == "unknown" and func._can_decompose(),
-        makes_storage=any(each.alias_info is None for each in func._schema.returns),
+        decomposes=kind == "unknown" and decomposes(func),
+        makes_storage=any(each.alias_info is None for each in schema_of(func).returns),
         foreign=func.namespace not in ("aten", "prims"),
         # Packed parameters hide their sizes, and a key would keep them alive.
-        opaque=any("__torch__" in str(each.type) for each in func._schema.arguments),
-        arguments=tuple(each.name for each in func._schema.arguments),
-        results=frozenset(each.name for each in func._schema.arguments if each.is_out),
+        opaque=any("__torch__" in str(each.type) for each in schema_of(func).arguments),
+        arguments=tuple(each.name for each in schema_of(func).arguments),
+        results=frozenset(each.name for each in schema_of(func).arguments if each.is_out),
     )
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.constant_tensors import tensors
@@ -24,6 +23,8 @@ from pytest_flopguard.backends.op_watch import OpWatch
 from pytest_flopguard.backends.storage_changes import heard
 from pytest_flopguard.backends.storage_roles import GRADIENTS, RESTING, Role, StorageRoles
 from pytest_flopguard.backends.timeline import Timeline
+from pytest_flopguard.backends.torch_api.fake import FakeTensor
+from pytest_flopguard.backends.torch_api.tensors import address_of
 from pytest_flopguard.core.measurement import CATEGORIES, MemoryPeak
 from pytest_flopguard.core.owners import merged, summed
 
@@ -232,21 +233,21 @@ class LiveStorage:
     def made(self, storage: torch.UntypedStorage) -> None:
         """Follow a storage that was made without an op call."""
         with self._watch.lock:
-            if storage._cdata in self._live:
+            if address_of(storage) in self._live:
                 return
             if storage.device.type == "meta":
-                self._without_device[storage._cdata] = weakref.ref(storage), None
+                self._without_device[address_of(storage)] = weakref.ref(storage), None
             else:
                 self._give_birth(storage.device.type, storage, self._roles.made(None, False))
 
     def resized(self, storage: torch.UntypedStorage, before: int) -> None:
         """Follow a storage that was resized without an op call."""
         with self._watch.lock:
-            live = self._live.get(storage._cdata)
+            live = self._live.get(address_of(storage))
             if live is not None:
                 self._resize(live, storage)
             elif storage.device.type == "meta":
-                self._without_device.setdefault(storage._cdata, (weakref.ref(storage), before))
+                self._without_device.setdefault(address_of(storage), (weakref.ref(storage), before))
             else:
                 self._resize(self._discover(storage.device.type, storage, before), storage)
 
@@ -254,7 +255,7 @@ class LiveStorage:
     def making(self, storage: torch.UntypedStorage | None) -> Iterator[None]:
         """Take storages that first show in the block for new ones, except for this one."""
         with self._watch.lock:
-            if storage is not None and storage._cdata not in self._live and storage.device.type != "meta":
+            if storage is not None and address_of(storage) not in self._live and storage.device.type != "meta":
                 self._discover(storage.device.type, storage, storage.nbytes())
         self._making += 1
         try:
@@ -283,9 +284,9 @@ class LiveStorage:
             self._entry(each, storage)
 
     def _entry(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> _Live:
-        live = self._live.get(storage._cdata)
+        live = self._live.get(address_of(storage))
         if live is None:
-            seen, before = self._without_device.pop(storage._cdata, (None, storage.nbytes()))
+            seen, before = self._without_device.pop(address_of(storage), (None, storage.nbytes()))
             if seen is not None and seen() is not storage:
                 before = storage.nbytes()  # another storage, which has died, was at this address
             device = _device(tensor)
@@ -298,7 +299,7 @@ class LiveStorage:
 
     def _birth(self, tensor: torch.Tensor, role: Role) -> None:
         for each, storage in self._storages(tensor):
-            if storage._cdata not in self._live:
+            if address_of(storage) not in self._live:
                 self._give_birth(_device(each), storage, role)
 
     def _give_birth(self, device: str, storage: torch.UntypedStorage, role: Role) -> _Live:
@@ -318,7 +319,7 @@ class LiveStorage:
 
     def _follow(self, device: str, storage: torch.UntypedStorage, size: int, role: Role, born: int) -> _Live:
         live = _Live(storage, self._died)
-        live.fill(storage._cdata, size, device, role, born)
+        live.fill(address_of(storage), size, device, role, born)
         self._live[live.key] = live
         if self._blocks is not None and device == self._blocks.kind:
             self._blocks.follow(live, storage)
@@ -383,7 +384,7 @@ class LiveStorage:
 
     def _role_of(self, tensor: torch.Tensor) -> Role | None:
         for _, storage in self._storages(tensor):
-            live = self._live.get(storage._cdata)
+            live = self._live.get(address_of(storage))
             return None if live is None else live.role
         return None
 

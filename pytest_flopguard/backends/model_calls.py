@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from pytest_flopguard.backends.call_specs import specs
+from pytest_flopguard.backends.torch_api.modules import keywords_of_call, unwrapped
 from pytest_flopguard.backends.transformers_api import (
     attention_kernel,
     cache_of,
@@ -23,6 +23,7 @@ from pytest_flopguard.core.model_arguments import DECODER_TOKENS, MASK, TOKENS
 from pytest_flopguard.core.model_call import ModelCall
 from pytest_flopguard.core.tensors import TensorSpec
 
+_NO_KEYWORDS = "its keyword arguments cannot be read with this release of torch"
 _NESTED = 3  # how deep inside containers arguments are described
 
 
@@ -40,12 +41,13 @@ class ModelCalls:
     @staticmethod
     def has_config(module: nn.Module) -> bool:
         """Whether a module has a config that names a model type."""
-        return config_of(_unwrapped(module)) is not None
+        return config_of(unwrapped(module)) is not None
 
     def note(self, module: nn.Module, args: tuple[Any, ...], path: str) -> None:
         """Describe the call that is about to run; called from a forward pre-hook."""
-        module = _unwrapped(module)
-        given = _bound(module, args, keywords_of_call())
+        module = unwrapped(module)
+        keywords = keywords_of_call()
+        given = _bound(module, args, keywords or {})
         model: Any = module
         length = _new_tokens(given)
         cache = cache_of(given, length)
@@ -61,7 +63,7 @@ class ModelCalls:
                 past=cache.past,
                 keys=cache.keys,
                 cross_cached=cache.cross_cached,
-                problem=cache.problem or checkpointing.problem,
+                problem=cache.problem or checkpointing.problem or ("" if keywords is not None else _NO_KEYWORDS),
                 kernel=attention_kernel(model.config),
                 unpadded=hides_none(given.get(MASK), length),
                 training=module.training,
@@ -74,26 +76,6 @@ class ModelCalls:
                 frozen=tuple(name for name, each in parameters if not each.requires_grad),
             )
         )
-
-
-def _unwrapped(module: nn.Module) -> nn.Module:
-    # torch.compile wraps a model in one that calls it _orig_mod.
-    inner: nn.Module = getattr(module, "_orig_mod", module)
-    return inner
-
-
-def keywords_of_call() -> dict[str, Any]:
-    """Return the keyword arguments of the module call that a global forward pre-hook is told of."""
-    # Global hooks are not given keyword arguments; the torch frame that calls them holds them.
-    frame = sys._getframe(2)
-    while frame is not None:
-        if frame.f_code.co_name == "inner" and frame.f_globals.get("__name__") == nn.Module.__module__:
-            found = frame.f_locals.get("kwargs")
-            return dict(found) if isinstance(found, dict) else {}
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return {}
 
 
 def _bound(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -22,20 +22,20 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from pytest_flopguard.backends.jit_tracing import tracing, untraced
+from pytest_flopguard.backends.jit_tracing import untraced
 from pytest_flopguard.backends.model_calls import ModelCalls
 from pytest_flopguard.backends.module_tree import own_parameters, parts
 from pytest_flopguard.backends.new_threads import started_by_python
 from pytest_flopguard.backends.parameter_numbers import ParameterNumbers
+from pytest_flopguard.backends.torch_api.autograd import next_node_number, node_number, running_backward, running_node
+from pytest_flopguard.backends.torch_api.jit import tracing
+from pytest_flopguard.backends.torch_api.modules import COMPILED, unwrapped
 from pytest_flopguard.backends.workload_calls import WorkloadCalls
 from pytest_flopguard.core.measurement import ParameterCount, Phase
 from pytest_flopguard.core.model_call import ModelCall
 from pytest_flopguard.core.workload import Workload, workload_of
 
 _CHECKPOINT_FILE = torch.utils.checkpoint.__file__
-_next_node_number = torch._C._autograd._get_sequence_nr
-_running_node: Callable[[], Any] = torch._C._current_autograd_node  # None outside backward, which its stub denies
-_running_backward = torch._C._current_graph_task_id  # -1 outside backward
 
 
 class _Root:
@@ -57,8 +57,7 @@ class _Root:
         self.paths = {}
         self.parameters = {}
         for name, part in parts(module):
-            # torch.compile wraps a model in one that calls it _orig_mod.
-            self.paths[id(part)] = f"{self._prefix}.{name}".replace("._orig_mod", "") if name else self._prefix
+            self.paths[id(part)] = f"{self._prefix}.{name}".replace(f".{COMPILED}", "") if name else self._prefix
             for parameter in own_parameters(part):
                 numel = parameter.numel()
                 self.parameters[self._number(parameter)] = (numel, numel * parameter.element_size())
@@ -212,7 +211,7 @@ class ModuleTracker:
 
     def place(self) -> tuple[str, Phase]:
         """Return the module path and phase of the op call that is being dispatched."""
-        node, here = _running_node(), self._here()
+        node, here = running_node(), self._here()
         if node is None:
             if here.steps and not here.stack and self.stepping:
                 return "", "optimizer"
@@ -221,7 +220,7 @@ class ModuleTracker:
         # mode on, by torch's checkpoint on the Python stack. create_graph=True turns grad mode on, too.
         if here.stack and here.stack[-1].in_backward:
             return here.current, "recompute"
-        if here.steps and here.steps[-1].backward == _running_backward():
+        if here.steps and here.steps[-1].backward == running_backward():
             return "", "optimizer"
         if torch.is_grad_enabled() and self._under_checkpoint():
             return here.current, "recompute"
@@ -237,7 +236,7 @@ class ModuleTracker:
         return False
 
     def _owner(self, node: Any, here: _Thread) -> str:
-        if here not in self._makers and here.recomputed_in not in (-1, _running_backward()):
+        if here not in self._makers and here.recomputed_in not in (-1, running_backward()):
             maker = here  # a device thread, in a backward nested in a recompute
         else:
             # A node does not tell which thread created it, and numbers of two threads say nothing of each other.
@@ -245,12 +244,12 @@ class ModuleTracker:
             if len(makers) != 1:
                 return ""
             (maker,) = makers
-        position = bisect_right(maker.starts, node._sequence_nr()) - 1
+        position = bisect_right(maker.starts, node_number(node)) - 1
         return maker.names[position] if position >= 0 else ""
 
     @staticmethod
     def _note_owner(here: _Thread) -> None:
-        number = _next_node_number()
+        number = next_node_number()
         if here.starts and here.starts[-1] == number:
             here.names[-1] = here.current
         else:
@@ -274,7 +273,7 @@ class ModuleTracker:
         if self._elsewhere():
             self.unseen_calls += 1
             return
-        here, backward = self._here(), _running_backward()
+        here, backward = self._here(), running_backward()
         if here.root is None or not here.stack:
             # A thread may run parts of a model that another thread runs.
             again = backward != -1 or get_ident() != self._home
@@ -314,7 +313,7 @@ class ModuleTracker:
         if root is None and again:
             root = next((each for each in self._roots.values() if id(module) in each.paths), None)
         if root is None:
-            name = type(getattr(module, "_orig_mod", module)).__name__
+            name = type(unwrapped(module)).__name__
             seen = self._classes[name] = self._classes.get(name, 0) + 1
             root = _Root(module, name if seen == 1 else f"{name}#{seen}", self._numbers)
             self._roots[module] = root
@@ -324,7 +323,7 @@ class ModuleTracker:
 
     def _step_begins(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         has_closure = any(callable(each) for each in (*args, *kwargs.values()))
-        self._here().steps.append(_Step(has_closure, _running_backward()))
+        self._here().steps.append(_Step(has_closure, running_backward()))
         self._tell(optimizer)
 
     def _step_ends(self, optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch._ops import OpOverload
+
+from pytest_flopguard.backends.torch_api.dispatch import OpOverload, schema_of
 
 _TORCH = ("aten", "prims", "quantized")
 _DERIVATIVES = ("_backward", "_backward_data", "_jvp")
@@ -22,7 +23,7 @@ class Kin(NamedTuple):
 
 def traits(func: OpOverload) -> frozenset[str]:
     """Return an op's tags, and by its schema: view, factory (no tensor goes in), query (none comes out), random."""
-    schema = func._schema
+    schema = schema_of(func)
     found = _tags(func)
     if func.is_view:
         found.add("view")
@@ -53,7 +54,7 @@ def kin(func: OpOverload) -> Iterator[Kin]:
     The derivative of an op costs a small multiple of the op, whatever the op is (Baur and Strassen, The complexity of
     partial derivatives, 1983): where the op has no product, neither has its derivative.
     """
-    space, _, name = func._schema.name.partition("::")
+    space, _, name = schema_of(func).name.partition("::")
     plain = name.removesuffix("_")
     yield from _kin(space, name)
     yield from _kin(space, plain)

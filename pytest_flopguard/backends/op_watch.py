@@ -13,9 +13,6 @@ from functools import partial
 from threading import RLock
 from typing import Any, NamedTuple
 
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack, _push_mode
-
 from pytest_flopguard.backends import tbc_backward
 from pytest_flopguard.backends.attention_masks import AttentionMasks
 from pytest_flopguard.backends.attention_trail import Product
@@ -38,6 +35,7 @@ from pytest_flopguard.backends.new_threads import NewThreads
 from pytest_flopguard.backends.padded_heads import KERNELS, PAD, PaddedHeads, SeveralWidths
 from pytest_flopguard.backends.subclass_calls import Inside, has_tensor, pushed, subclasses
 from pytest_flopguard.backends.tbc_backward import TbcBackward
+from pytest_flopguard.backends.torch_api.dispatch import OpOverload, TorchDispatchMode, mode_stack, push_mode
 from pytest_flopguard.backends.traffic import Traffic
 from pytest_flopguard.backends.triton_launches import REASON, TritonLaunches
 from pytest_flopguard.core.measurement import (
@@ -151,10 +149,10 @@ class OpWatch(TorchDispatchMode):
 
     def _joined(self) -> None:
         # Modes belong to a thread, so this one goes with it; where the thread outlives the watch, it lets all go by.
-        _push_mode(self)
+        push_mode(self)
 
     def _on_this_thread(self) -> bool:
-        return any(mode is self for mode in _get_current_dispatch_mode_stack())
+        return any(mode is self for mode in mode_stack())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self.paused or not self.active:

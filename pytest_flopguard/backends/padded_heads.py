@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from pytest_flopguard.backends.torch_api.tensors import address_of
+
 _aten = torch.ops.aten
 PAD = _aten.constant_pad_nd.default
 _FORWARD = _aten._scaled_dot_product_flash_attention.default
@@ -80,7 +82,7 @@ class PaddedHeads:
             return whole
         for padded, head in zip(self._last, heads, strict=True):
             storage = padded.storage()
-            if storage is None or storage._cdata != head.untyped_storage()._cdata:
+            if storage is None or address_of(storage) != address_of(head.untyped_storage()):
                 return whole
         widths = {each.width for each in self._last}
         return widths.pop() if len(widths) == 1 else whole

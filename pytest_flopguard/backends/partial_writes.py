@@ -11,6 +11,7 @@ import torch
 
 from pytest_flopguard.backends.constant_tensors import has_data, reading_values
 from pytest_flopguard.backends.stored_elements import NotTold
+from pytest_flopguard.backends.torch_api.tensors import address_of
 
 Given = Mapping[str, Any]
 
@@ -65,7 +66,7 @@ def _broadcast(shapes: Iterable[tuple[int, ...]]) -> Iterable[int]:
 
 
 def _true(mask: torch.Tensor, own: torch.Tensor) -> int:
-    if not has_data(mask) or mask.untyped_storage()._cdata == own.untyped_storage()._cdata:
+    if not has_data(mask) or address_of(mask.untyped_storage()) == address_of(own.untyped_storage()):
         raise NotTold  # the second is a mask that has just been written over
     if mask.is_cuda and torch.cuda.is_current_stream_capturing():
         raise NotTold  # reading a value would end the capture

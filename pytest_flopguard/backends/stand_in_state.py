@@ -9,7 +9,9 @@ from contextlib import contextmanager
 import numpy
 import torch
 from torch import nn
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack, _pop_mode, _push_mode
+
+from pytest_flopguard.backends.torch_api.dispatch import mode_stack, pop_mode, push_mode
+from pytest_flopguard.backends.torch_api.modules import buffers_of, hooks_of
 
 
 @contextmanager
@@ -19,10 +21,8 @@ def stand_in_state(model: nn.Module, inputs: Iterable[torch.Tensor]) -> Iterator
     Dispatch modes that watch ops, ours or a test's own, do not see the call. Parameters are not copied: a forward
     call that writes to them is rare, and copies of them are large.
     """
-    buffers = [(each, dict(each._buffers)) for each in model.modules()]
-    hooks = [
-        (table, set(table)) for each in model.modules() for table in (each._forward_hooks, each._forward_pre_hooks)
-    ]
+    buffers = [(each, dict(buffers_of(each))) for each in model.modules()]
+    hooks = [(table, set(table)) for each in model.modules() for table in hooks_of(each)]
     python, array = random.getstate(), numpy.random.get_state()
     copies: dict[int, torch.Tensor] = {}
     try:
@@ -30,12 +30,12 @@ def stand_in_state(model: nn.Module, inputs: Iterable[torch.Tensor]) -> Iterator
             for module, originals in buffers:
                 for name, buffer in originals.items():
                     if buffer is not None:
-                        module._buffers[name] = copies.setdefault(id(buffer), buffer.detach().clone())
+                        buffers_of(module)[name] = copies.setdefault(id(buffer), buffer.detach().clone())
             yield
     finally:
         for module, originals in buffers:
-            module._buffers.clear()
-            module._buffers.update(originals)
+            buffers_of(module).clear()
+            buffers_of(module).update(originals)
         for table, known in hooks:
             # fvcore leaves its hooks behind when the model raises.
             for key in set(table) - known:
@@ -48,13 +48,13 @@ def stand_in_state(model: nn.Module, inputs: Iterable[torch.Tensor]) -> Iterator
 def _modes_put_aside() -> Iterator[None]:
     # A trace that a mode interrupts takes weights for constants. torch's own modes (fake tensors) run the ops and stay.
     aside = []
-    while (modes := _get_current_dispatch_mode_stack()) and not modes[-1].is_infra_mode():
-        aside.append(_pop_mode())
+    while (modes := mode_stack()) and not modes[-1].is_infra_mode():
+        aside.append(pop_mode())
     try:
         yield
     finally:
         for mode in reversed(aside):
-            _push_mode(mode)
+            push_mode(mode)
 
 
 def _cuda_devices(model: nn.Module, inputs: Iterable[torch.Tensor]) -> list[int]:

@@ -14,6 +14,8 @@ from unittest.mock import patch
 
 import torch
 
+from pytest_flopguard.backends.torch_api.replaced import FILE_READER
+
 # What makes storages out of sight: the owner, and the names of static methods or functions that return one.
 _MAKERS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (
@@ -72,7 +74,7 @@ def heard(listener: StorageListener) -> Iterator[None]:
             for name in names:
                 made = _making(getattr(owner, name), listener)
                 replace(owner, name, staticmethod(made) if isinstance(owner, type) else made)
-        reader = torch._C.PyTorchFileReader
+        reader: Any = FILE_READER
         read = _making(reader.get_storage_from_record, listener)
         replace(reader, "get_storage_from_record", read)
         yield

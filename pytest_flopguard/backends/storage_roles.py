@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch._ops import OpOverload
 
 from pytest_flopguard.backends.code_sites import CodeSites
 from pytest_flopguard.backends.constant_tensors import tensors
 from pytest_flopguard.backends.module_tree import own_buffers, own_parameters, parts
 from pytest_flopguard.backends.modules import ModuleTracker
+from pytest_flopguard.backends.torch_api.autograd import running_node
+from pytest_flopguard.backends.torch_api.dispatch import OpOverload, schema_of
 from pytest_flopguard.core.owners import Owner
 
-_running_node: Callable[[], Any] = torch._C._current_autograd_node  # None outside backward, which its stub denies
 # How AccumulateGrad takes a gradient.
 GRADIENTS = {torch.ops.aten.detach.default, torch.ops.aten.clone.default}
 
@@ -102,7 +102,7 @@ class StorageRoles:
     def look_for_gradient(self, func: Any, out: Any) -> None:
         """Mark what an op returned, where it is autograd that takes it for ``.grad``."""
         if func in GRADIENTS and isinstance(out, torch.Tensor):
-            node = _running_node()
+            node = running_node()
             if node is not None and node.name() == "torch::autograd::AccumulateGrad":
                 self._mark(out, "gradients", None)
 
@@ -136,5 +136,5 @@ class StorageRoles:
 
 def _name(func: Any) -> str:
     if isinstance(func, OpOverload):
-        return str(func._schema.name).replace("::", ".")
+        return str(schema_of(func).name).replace("::", ".")
     return "" if func is None else f"higher_order.{func.name()}"

@@ -9,11 +9,13 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import (
+
+from pytest_flopguard.backends.torch_api.dispatch import (
     TorchDispatchMode,
-    _get_current_dispatch_mode_stack,
-    _pop_mode,
-    _push_mode,
+    is_infrastructure,
+    mode_stack,
+    pop_mode,
+    push_mode,
 )
 
 See = Callable[..., Any]
@@ -22,7 +24,7 @@ _PLANNER = "torch.distributed.tensor._sharding_prop"
 
 def subclasses(types: Iterable[type]) -> tuple[type, ...]:
     """Return the classes that answer op calls themselves, other than torch's own, such as fake tensors."""
-    return tuple([each for each in types if not hasattr(each, "_mode_key")])
+    return tuple([each for each in types if not is_infrastructure(each)])
 
 
 class Inside(TorchDispatchMode):
@@ -51,7 +53,7 @@ class Inside(TorchDispatchMode):
     @contextmanager
     def below(self) -> Iterator[None]:
         """Stand below all modes of this thread, so that they see the calls that they would see without this one."""
-        others = [each for each in _get_current_dispatch_mode_stack() if not hasattr(each, "_mode_key")]
+        others = [each for each in mode_stack() if not is_infrastructure(each)]
         with _popped(others), pushed(self), _pushed_again(others):
             yield
 
@@ -72,33 +74,33 @@ def _planning() -> bool:
 @contextmanager
 def pushed(mode: TorchDispatchMode) -> Iterator[None]:
     """Put a mode on this thread's stack without the process-wide flags that entering it sets."""
-    _push_mode(mode)
+    push_mode(mode)
     try:
         yield
     finally:
-        _pop_mode()
+        pop_mode()
 
 
 @contextmanager
 def _popped(modes: list[Any]) -> Iterator[None]:
     for _ in modes:
-        _pop_mode()
+        pop_mode()
     try:
         yield
     finally:
         for mode in modes:
-            _push_mode(mode)
+            push_mode(mode)
 
 
 @contextmanager
 def _pushed_again(modes: list[Any]) -> Iterator[None]:
     for mode in modes:
-        _push_mode(mode)
+        push_mode(mode)
     try:
         yield
     finally:
         for _ in modes:
-            _pop_mode()
+            pop_mode()
 
 
 def has_tensor(value: Any) -> bool:

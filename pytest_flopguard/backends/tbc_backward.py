@@ -8,18 +8,16 @@ runs belongs to its node, and the node's number leads back to the forward.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from pytest_flopguard.backends.torch_api.autograd import next_node_number, node_number, running_backward, running_node
 
 FORWARD = torch.ops.aten.conv_tbc.default
 PART = torch.ops.aten.addmm_.default
 NAME = "aten.conv_tbc_backward"
 _NODE = "ConvTbcBackward0"
-
-_next_node_number = torch._C._autograd._get_sequence_nr
-_running_node: Callable[[], Any] = torch._C._current_autograd_node  # None outside backward, which its stub denies
 
 
 class TbcBackward:
@@ -36,7 +34,7 @@ class TbcBackward:
 
     def saw_forward(self, flops: int) -> None:
         """Note a forward whose node, if it has one, autograd has just made."""
-        number = _next_node_number() - 1
+        number = next_node_number() - 1
         # Each thread numbers its own nodes, so two forwards may share a number.
         same = self._forwards.get(number, flops) == flops
         self._forwards[number] = flops if same else None
@@ -44,18 +42,18 @@ class TbcBackward:
     @staticmethod
     def running() -> Any:
         """Return the node of the ``conv_tbc`` whose backward runs in this thread, None elsewhere."""
-        node = _running_node()
+        node = running_node()
         return node if node is not None and node.name() == _NODE else None
 
     def first_part(self, node: Any) -> bool:
         """Whether a part of a node's backward is the first one in this run of backward."""
-        run = (torch._C._current_graph_task_id(), node._sequence_nr())
+        run = (running_backward(), node_number(node))
         new = run not in self._counted
         self._counted.add(run)
         return new
 
     def flops(self, node: Any) -> int | None:
         """FLOPs of a node's backward; None if its forward was not seen."""
-        once = self._forwards.get(node._sequence_nr())
+        once = self._forwards.get(node_number(node))
         of_input, of_weight = (each is not None for each, _ in node.next_functions[:2])
         return None if once is None else once * (of_input + of_weight)

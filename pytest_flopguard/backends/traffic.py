@@ -15,6 +15,7 @@ import torch
 from pytest_flopguard.backends.constant_tensors import tensors
 from pytest_flopguard.backends.partial_writes import partial_write
 from pytest_flopguard.backends.stored_elements import NotTold, stored
+from pytest_flopguard.backends.torch_api.tensors import address_of
 from pytest_flopguard.core.measurement import Phase
 from pytest_flopguard.core.traffic import ByteCount, ByteTally
 
@@ -94,9 +95,9 @@ class Traffic:
         given = {**dict(zip(op.arguments or map(str, range(len(args))), args, strict=False)), **kwargs}
         if "empty" in op.name or op.renames:
             return 0, 0
-        storages = {each.untyped_storage()._cdata for each in tensors(given.values())}
+        storages = {address_of(each.untyped_storage()) for each in tensors(given.values())}
         results = list(tensors((out,)))
-        written = {_where(each): each for each in results if each.untyped_storage()._cdata not in storages}
+        written = {_where(each): each for each in results if address_of(each.untyped_storage()) not in storages}
         written |= {_where(each): each for each in tensors(given[name] for name in op.writes if name in given)}
         if results and not written:
             return 0, 0  # a view
@@ -148,7 +149,7 @@ def _limits(name: str, given: Given, results: list[torch.Tensor]) -> dict[str, i
 
 
 def _where(tensor: torch.Tensor) -> tuple[Any, ...]:
-    return tensor.untyped_storage()._cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
+    return address_of(tensor.untyped_storage()), tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
 
 
 def _bytes(tensor: torch.Tensor, limit: int | None = None) -> int:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils import checkpoint
-from torch.utils._python_dispatch import _disable_current_modes
 
+from pytest_flopguard.backends.torch_api.dispatch import disable_current_modes
 from pytest_flopguard.core.model_call import Checkpointing
 
 PACKAGE = "transformers"
@@ -83,7 +83,7 @@ def cache_of(given: Mapping[str, Any], new_tokens: int) -> CallCache:
     name, cache = next(iter(found.items()))
     try:
         # A static cache keeps its length in a tensor, and reading it is not the test's work.
-        with _disable_current_modes():
+        with disable_current_modes():
             keys, cross_cached = _key_lengths(cache, new_tokens), _holds_encoder(cache)
             past = _tokens_in(cache)
     except _Unreadable as error:
@@ -189,7 +189,7 @@ def hides_none(mask: Any, new_tokens: int) -> bool:
         return True
     if not isinstance(mask, torch.Tensor) or mask.ndim != 2:
         return False
-    with _disable_current_modes():
+    with disable_current_modes():
         try:
             return bool((mask[:, :new_tokens] != 0).all())
         except (RuntimeError, NotImplementedError):

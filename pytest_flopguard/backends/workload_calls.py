@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_flopguard.backends.model_calls import ModelCalls, keywords_of_call
+from pytest_flopguard.backends.model_calls import ModelCalls
+from pytest_flopguard.backends.torch_api.modules import keywords_of_call, unwrapped
 from pytest_flopguard.core.workload import Size, WorkloadCall
 
 _NESTED = 3  # how deep inside containers tensors are looked for
@@ -23,10 +24,12 @@ class WorkloadCalls:
 
     def note(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Describe the call that is about to run; called from a forward pre-hook."""
-        module = getattr(module, "_orig_mod", module)  # torch.compile wraps a model in one that calls it so
+        module = unwrapped(module)
+        keywords = keywords_of_call()
         told = [
             *_tensors(args),
-            *(f"{name}={text}" for name, value in sorted(keywords_of_call().items()) for text in _tensors(value)),
+            *(f"{name}={text}" for name, value in sorted((keywords or {}).items()) for text in _tensors(value)),
+            *(["keywords that cannot be read with this release of torch"] if keywords is None else []),
         ]
         self.seen.append(WorkloadCall(model=type(module).__name__, inputs=", ".join(told), config=self._config(module)))
 

@@ -17,6 +17,13 @@ from torch.nn.attention import SDPBackend
 
 from pytest_flopguard.backends.simulated.gpus import Gpu
 from pytest_flopguard.backends.simulated.releases import Release, installed
+from pytest_flopguard.backends.torch_api.cuda import (
+    attention_order,
+    cudnn_attention_enabled,
+    efficient_attention_enabled,
+    flash_attention_enabled,
+    math_attention_enabled,
+)
 
 _HALF = (torch.float16, torch.bfloat16)
 # aten/src/ATen/Context.h: the order until somebody sets another.
@@ -80,7 +87,7 @@ def can_use(backend: SDPBackend, call: AttentionCall, gpu: Gpu) -> bool:
 
 
 def _order(call: AttentionCall, gpu: Gpu) -> Sequence[int]:
-    order: list[int] = torch._C._get_sdp_priority_order()
+    order: list[int] = attention_order()
     able = gpu.cudnn_of(call.release) > 91_500 and gpu.capability[0] in (9, 10)
     prefers_cudnn = able and os.environ.get("TORCH_CUDNN_SDPA_DEPRIORITIZED") != "1"
     return _CUDNN_FIRST if order == _DEFAULT_ORDER and prefers_cudnn else order
@@ -89,7 +96,7 @@ def _order(call: AttentionCall, gpu: Gpu) -> Sequence[int]:
 def _cudnn(call: AttentionCall, gpu: Gpu) -> bool:
     deterministic = torch.are_deterministic_algorithms_enabled()
     return (
-        torch._C._get_cudnn_sdp_enabled()
+        cudnn_attention_enabled()
         and _four_dimensional(call)
         and not (deterministic and not torch.is_deterministic_algorithms_warn_only_enabled())
         and _same_dtype(call, _HALF)
@@ -132,7 +139,7 @@ def _cudnn_decodes(call: AttentionCall, gpu: Gpu) -> bool:
 def _flash(call: AttentionCall, gpu: Gpu) -> bool:
     width = call.query.shape[-1]
     return (
-        torch._C._get_flash_sdp_enabled()
+        flash_attention_enabled()
         and _four_dimensional(call)
         and call.mask is None
         and width == call.key.shape[-1] == call.value.shape[-1] <= 256
@@ -159,7 +166,7 @@ def _efficient(call: AttentionCall, gpu: Gpu) -> bool:
     widths = call.query.shape[-1], call.value.shape[-1]
     dtypes = (*_HALF, torch.float32) if gpu.capability >= (8, 0) else (torch.float16, torch.float32)
     return (
-        torch._C._get_mem_efficient_sdp_enabled()
+        efficient_attention_enabled()
         and _four_dimensional(call)
         and call.key.shape[-1] == widths[0]
         and all(width > 0 and width % step == 0 for width in widths)
@@ -185,7 +192,7 @@ def _alignment(call: AttentionCall, gpu: Gpu) -> int:
 
 
 def _math(call: AttentionCall, gpu: Gpu) -> bool:
-    return bool(torch._C._get_math_sdp_enabled())
+    return bool(math_attention_enabled())
 
 
 def _four_dimensional(call: AttentionCall) -> bool:

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend
 
 from pytest_flopguard.backends.simulated.attention_choice import AttentionCall, batched
+from pytest_flopguard.backends.torch_api.cuda import math_attention_keeps_half
+from pytest_flopguard.backends.torch_api.tensors import safe_softmax
 
 _aten = torch.ops.aten
 _HALF = (torch.float16, torch.bfloat16)
@@ -76,7 +78,7 @@ _FUSED = {
 def _math(call: AttentionCall, scale: float | None) -> torch.Tensor:
     """Score matrix, softmax and product one by one; 16-bit inputs in float32 unless reductions in 16 bits are set."""
     dtype = call.query.dtype
-    widens = dtype in _HALF and not torch._C._get_math_sdp_allow_fp16_bf16_reduction()
+    widens = dtype in _HALF and not math_attention_keeps_half()
     query, key, value = (each.to(torch.float32) if widens else each for each in call.tensors)
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     root = math.sqrt(abs(factor))
@@ -90,7 +92,7 @@ def _math(call: AttentionCall, scale: float | None) -> torch.Tensor:
     scores = torch.matmul(query, key.transpose(-2, -1) * root)
     if mask is not None:
         scores.add_(mask)
-    weights = torch._safe_softmax(scores, -1)
+    weights = safe_softmax(scores, -1)
     if call.dropout > 0.0:
         weights = torch.dropout(weights, call.dropout, True)
     return torch.matmul(weights, value).to(dtype)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from pytest_flopguard.backends.torch_api.tensors import suggest_memory_format
+
 _aten = torch.ops.aten
 # CUDNN_BN_MIN_EPSILON is 0 from cuDNN 7.5 on; what follows are limits of its kernels.
 _MOST_TRAINED, _MOST_EVALUATED = 880_801, 65_535
@@ -50,7 +52,7 @@ def batch_norm_impl_index(
 ) -> Normalised:
     """Take cuDNN's op or torch's own, and tell which for the backward."""
     if uses_cudnn(x, weight, bias, running_mean, running_var, training):
-        layout = torch._prims_common.suggest_memory_format(x)
+        layout = suggest_memory_format(x)
         out = _aten.cudnn_batch_norm(
             x.contiguous(memory_format=layout), weight, bias, running_mean, running_var, training, momentum, eps
         )

@@ -14,6 +14,8 @@ from unittest.mock import patch
 import torch
 
 from pytest_flopguard.backends.simulated.gpus import Gpu
+from pytest_flopguard.backends.torch_api.replaced import CONVOLUTION_LAYOUT
+from pytest_flopguard.backends.torch_api.tensors import suggest_memory_format
 
 Kernel = Literal["cudnn", "depthwise", "slow"]
 
@@ -22,7 +24,7 @@ def layout(x: torch.Tensor, weight: torch.Tensor) -> torch.memory_format:
     """Return how cuDNN lays a result out: channels last where input or weight lie so, but not in float64."""
     if torch.float64 not in (x.dtype, weight.dtype):
         for dims, channels_last in ((4, torch.channels_last), (5, torch.channels_last_3d)):
-            formats = (torch._prims_common.suggest_memory_format(each) for each in (x, weight))
+            formats = (suggest_memory_format(each) for each in (x, weight))
             if weight.dim() == dims and channels_last in formats:
                 return channels_last
     return torch.contiguous_format
@@ -58,7 +60,7 @@ def _may_take_16_bits(x: torch.Tensor, weight: torch.Tensor) -> bool:
 @contextmanager
 def cudnn_layouts() -> Iterator[None]:
     """Within the block fake CUDA convolutions lie as cuDNN's would."""
-    asked: Callable[..., Any] = torch._C._conv_determine_backend_memory_format
+    asked: Callable[..., Any] = getattr(*CONVOLUTION_LAYOUT)
 
     def determine(x: torch.Tensor, weight: torch.Tensor, backend: Any) -> torch.memory_format:
         if x.device.type == "cuda" and torch.backends.cudnn.enabled:
@@ -66,5 +68,5 @@ def cudnn_layouts() -> Iterator[None]:
         answer: torch.memory_format = asked(x, weight, backend)
         return answer
 
-    with patch.object(torch._C, "_conv_determine_backend_memory_format", determine):
+    with patch.object(*CONVOLUTION_LAYOUT, determine):
         yield

@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.simulated.cxx_headers import FactMissing, data_members, enum_values, virtual_slots
 from pytest_flopguard.backends.simulated.symbol_table import address, library, size_at
+from pytest_flopguard.backends.torch_api.cuda import GUARD_SETTER, set_device_guard
+from pytest_flopguard.backends.torch_api.dispatch import disable_current_modes, without_torch_function
 
 NAME = "simulated"
 
@@ -140,8 +141,8 @@ def _prepare() -> _Switch:
         raise FactMissing(f"fake CUDA tensors can be trained on 64-bit Linux only, not on {platform.platform()}")
     if torch.version.hip is not None:
         raise FactMissing("a ROCm build has other hooks")
-    if not hasattr(torch._C, "_ensureCUDADeviceGuardSet"):
-        raise FactMissing("it has no torch._C._ensureCUDADeviceGuardSet")
+    if set_device_guard is None:
+        raise FactMissing(f"it has no {GUARD_SETTER}")
     root = Path(torch.__file__).parent
     facts = read_facts(root / "include")
     _size_the_engine()
@@ -185,7 +186,7 @@ def _size_the_engine() -> None:
     # The engine counts devices at the process's first backward, and starts a thread for each, which forbids forks.
     # Done here, while no simulated device is to be seen, it starts none that a real backward would not have started.
     # Nobody who watches is to see it.
-    with _disable_current_modes(), torch._C.DisableTorchFunction(), torch.inference_mode(False), torch.enable_grad():
+    with disable_current_modes(), without_torch_function(), torch.inference_mode(False), torch.enable_grad():
         leaf = torch.ones(1, device="cpu", requires_grad=True)
         torch.autograd.backward([leaf * 2], [torch.ones(1, device="cpu")])
 
@@ -197,10 +198,11 @@ def _guard_for_fakes(guard: ctypes.c_void_p, slots: int, zero: int) -> int:
     before = guard.value
     before_table = ctypes.c_void_p.from_address(before).value if before else None
     guard.value = ctypes.addressof(stub)
-    torch._C._ensureCUDADeviceGuardSet()
+    assert set_device_guard is not None
+    set_device_guard()
     made, guard.value = guard.value, before
     if not made or made == ctypes.addressof(stub):
-        raise FactMissing("torch._C._ensureCUDADeviceGuardSet sets no guard for fake tensors")
+        raise FactMissing(f"{GUARD_SETTER} sets no guard for fake tensors")
     made_table = ctypes.c_void_p.from_address(made)
     if made_table.value == before_table:
         # A FakeTensorMode of before had set one already; torch 2.11 has just freed that in favour of the new one.

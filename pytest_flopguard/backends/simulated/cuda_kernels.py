@@ -12,15 +12,13 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch._subclasses import fake_impls
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from pytest_flopguard.backends.simulated import ctc_loss, grouped_products, recurrent_kernels
+from pytest_flopguard.backends.torch_api.dispatch import COMPOSITE, current_mode, decomposed, has_kernel
+from pytest_flopguard.backends.torch_api.fake import FakeTensorMode, fake_impls
 from pytest_flopguard.core.errors import FlopguardError, message
 
 _aten = torch.ops.aten
-_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
 def _fused_rms_norm(
@@ -103,21 +101,21 @@ _SHAPES: tuple[tuple[Any, Callable[..., Any]], ...] = (
 def known(library: torch.library.Library) -> Iterator[None]:
     """Make the kernels known to torch through a library, for as long as that and this block last."""
     for op, _ in _WHOLE:
-        if not torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "CUDA"):
+        if not has_kernel(op.name(), "CUDA"):
             library.impl(op, _never, "CUDA")
     for op, shapes in _SHAPES:
-        if not torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "Meta"):
+        if not has_kernel(op.name(), "Meta"):
             library.impl(op, shapes, "Meta")
     answered = {op: _answer(shapes) for op, shapes in (*ctc_loss.ANSWERS, *grouped_products.ANSWERS)}
-    kept = [(op, shapes) for op, shapes in _WHOLE if _COMPOSITE not in op.py_kernels]
+    kept = [(op, shapes) for op, shapes in _WHOLE if COMPOSITE not in op.py_kernels]
     for op, shapes in kept:
-        op.py_kernels[_COMPOSITE] = _kept_whole(op, shapes)
+        op.py_kernels[COMPOSITE] = _kept_whole(op, shapes)
     try:
         with patch.dict(fake_impls.op_implementations_dict, answered):
             yield
     finally:
         for op, _ in kept:
-            del op.py_kernels[_COMPOSITE]
+            del op.py_kernels[COMPOSITE]
 
 
 def _answer(shapes: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,8 +130,8 @@ def _kept_whole(op: Any, shapes: Callable[..., Any]) -> Callable[..., Any]:
 
     def decompose(*args: Any, **kwargs: Any) -> Any:
         if args[0].device.type != "cuda":
-            return op._op_dk(_COMPOSITE, *args, **kwargs)
-        return shapes(*args, **kwargs) if isinstance(_get_current_dispatch_mode(), FakeTensorMode) else NotImplemented
+            return decomposed(op, *args, **kwargs)
+        return shapes(*args, **kwargs) if isinstance(current_mode(), FakeTensorMode) else NotImplemented
 
     return decompose
 

@@ -13,8 +13,16 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from pytest_flopguard.backends.torch_api.autograd import running_backward
+from pytest_flopguard.backends.torch_api.dispatch import TorchDispatchMode
+from pytest_flopguard.backends.torch_api.fake import FakeTensor
+from pytest_flopguard.backends.torch_api.tensors import (
+    address_of,
+    is_non_overlapping_and_dense_or_false,
+    storage_users,
+    tensor_users,
+)
 
 _aten = torch.ops.aten
 IN_PLACE = {
@@ -44,15 +52,15 @@ def engine_owns(func: Any, args: Any, kwargs: Any, references: int) -> bool:
             return False
     if not isinstance(own, FakeTensor) or not _called_by_engine():
         return False
-    if torch._C._storage_Use_Count(own.untyped_storage()._cdata) > 2:
+    if storage_users(address_of(own.untyped_storage())) > 2:
         return False
     # index_put takes its indices in a list, which is one more holder.
     more = 1 if func is _aten.index_put.default else 0
-    return _references(own) <= references + more and torch._prims_common.is_non_overlapping_and_dense_or_false(own)
+    return _references(own) <= references + more and is_non_overlapping_and_dense_or_false(own)
 
 
 def _references(tensor: Any) -> int:
-    references: int = tensor._use_count()
+    references: int = tensor_users(tensor)
     return references
 
 
@@ -75,7 +83,7 @@ class _Probe(TorchDispatchMode):
         self.references = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is _aten.add.Tensor and torch._C._current_graph_task_id() != -1:
+        if func is _aten.add.Tensor and running_backward() != -1:
             self.references = _references(args[0])
         return func(*args, **(kwargs or {}))
 

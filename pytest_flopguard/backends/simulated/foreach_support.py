@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.optim.optimizer import _foreach_supported_types as _in_optimizers
-from torch.utils._foreach_utils import _foreach_supported_types as _in_utils
+from pytest_flopguard.backends.torch_api.fake import FakeTensor
+from pytest_flopguard.backends.torch_api.tensors import foreach_types, optimizer_foreach_types
 
 
 @contextmanager
 def fake_tensors_supported() -> Iterator[None]:
     """Let fake tensors count as plain ones in both lists within the block."""
-    lists: list[list[Any]] = [_in_optimizers, _in_utils]
+    lists: list[list[Any]] = [optimizer_foreach_types, foreach_types]
     added = [each for each in lists if FakeTensor not in each]
     for each in added:
         each.append(FakeTensor)

@@ -14,14 +14,16 @@ from unittest.mock import patch
 from weakref import WeakValueDictionary
 
 import torch
-from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flopguard.backends.constant_tensors import reading_values
 from pytest_flopguard.backends.simulated import known_values
 from pytest_flopguard.backends.simulated.value_reads import refuse
+from pytest_flopguard.backends.torch_api.dispatch import OpOverload, schema_of
+from pytest_flopguard.backends.torch_api.fake import FakeTensor
+from pytest_flopguard.backends.torch_api.replaced import NATIVE
+from pytest_flopguard.backends.torch_api.tensors import address_of
 
-_REAL = torch._C.Generator
+_REAL = torch.Generator
 # A CUDA generator's state is its seed and the offset into the row of numbers, eight bytes each (CUDAGeneratorImpl.cpp).
 _STATE = struct.Struct("<QQ")
 _OFFSETS = 4  # offsets are multiples of it
@@ -49,7 +51,7 @@ class Generator(_REAL, metaclass=_AsReal):
             return _REAL("cpu" if device is None else device)
         made: Any = super().__new__(cls)
         made._states = _running[-1]
-        _on_gpu[made._cdata] = made
+        _on_gpu[address_of(made)] = made
         return made.manual_seed(_REAL("cpu").initial_seed())
 
     @property
@@ -166,7 +168,7 @@ class Generators:
 
     def _replacements(self) -> Iterator[tuple[Any, str, Any]]:
         for module in list(sys.modules.values()):
-            if getattr(module, "__dict__", {}).get("Generator") is _REAL and module is not torch._C:
+            if getattr(module, "__dict__", {}).get("Generator") is _REAL and module is not NATIVE:
                 yield module, "Generator", Generator
         default = self.default
         answers = {
@@ -188,14 +190,14 @@ class Generators:
 
 def takes_generator(func: OpOverload) -> bool:
     """Whether an op can be given a generator by name."""
-    return any(each.name == "generator" and each.kwarg_only for each in func._schema.arguments)
+    return any(each.name == "generator" and each.kwarg_only for each in schema_of(func).arguments)
 
 
 def check(kwargs: Mapping[str, Any], out: Any) -> None:
     """Raise, as torch's kernels do, where a generator is of another device than what is drawn."""
     generator = kwargs.get("generator")
     if generator is not None and isinstance(out, FakeTensor):
-        wanted, found = out.fake_device.type, "cuda" if generator._cdata in _on_gpu else generator.device.type
+        wanted, found = out.fake_device.type, "cuda" if address_of(generator) in _on_gpu else generator.device.type
         if wanted != found:
             raise RuntimeError(f"Expected a '{wanted}' device type for generator but found '{found}'")
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flopguard.backends.constant_tensors import reading_values, tensors
+from pytest_flopguard.backends.torch_api.dispatch import OpOverload, schema_of
+from pytest_flopguard.backends.torch_api.fake import FakeTensor
 
 # Masks, position ids and labels fit; activations do not, nor does anything whose values nobody decides by.
 _MOST_BYTES = 2**22
@@ -40,7 +40,7 @@ class KnownOp:
     __slots__ = ("by_shape", "decided_by", "draws", "overwrites", "unwritten", "writes")
 
     def __init__(self, func: OpOverload) -> None:
-        space, _, name = func._schema.name.partition("::")
+        space, _, name = schema_of(func).name.partition("::")
         self.by_shape = name in _BY_SHAPE
         self.decided_by = _DECIDED_BY.get(name.removesuffix("_"))
         self.draws = torch.Tag.nondeterministic_seeded in func.tags
@@ -48,7 +48,7 @@ class KnownOp:
         self.unwritten = name in _UNWRITTEN or space != "aten"
         self.writes = tuple(
             (at, each.name)
-            for at, each in enumerate(func._schema.arguments)
+            for at, each in enumerate(schema_of(func).arguments)
             if each.alias_info is not None and each.alias_info.is_write
         )
 

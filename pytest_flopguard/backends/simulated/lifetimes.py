@@ -13,14 +13,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensor,
-    UnsupportedOperatorException,
-)
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopguard.backends.constant_tensors import tensors
 from pytest_flopguard.backends.simulated import generators, known_values, masked_writes, value_reads
@@ -35,10 +27,18 @@ from pytest_flopguard.backends.simulated.workspaces import hidden
 from pytest_flopguard.backends.storage_changes import undo_resize
 from pytest_flopguard.backends.storage_roles import GRADIENTS, Role, StorageRoles
 from pytest_flopguard.backends.subclass_calls import Inside, subclasses
+from pytest_flopguard.backends.torch_api.autograd import running_backward
+from pytest_flopguard.backends.torch_api.dispatch import OpOverload, TorchDispatchMode, decomposes, schema_of
+from pytest_flopguard.backends.torch_api.fake import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    UnsupportedOperatorException,
+)
+from pytest_flopguard.backends.torch_api.tensors import address_of
 
 _aten = torch.ops.aten
 _DEVICE = torch.ops.prim.device.default
-_running_backward = torch._C._current_graph_task_id  # -1 outside backward
 _RESIZES = {"resize_", "resize_as_", "set_", "resize"}
 _INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
 _CUBLAS = Role("workspaces")
@@ -68,7 +68,7 @@ class _Op:
     )
 
     def __init__(self, func: OpOverload) -> None:
-        self.name = func._schema.name.replace("::", ".")
+        self.name = schema_of(func).name.replace("::", ".")
         plain = self.name.rpartition(".")[2]
         self.asks = func.namespace == "prim"
         self.view = func.is_view
@@ -77,8 +77,8 @@ class _Op:
         self.resizes = plain in _RESIZES
         self.indexed = plain in _INDEXED
         self.by_value = plain in _BY_VALUE or (plain == "repeat_interleave" and "Tensor" in str(func))
-        self.blas = func._schema.name if func._schema.name in BLAS else None
-        self.decomposes = func.namespace == "aten" and func._can_decompose()
+        self.blas = schema_of(func).name if schema_of(func).name in BLAS else None
+        self.decomposes = func.namespace == "aten" and decomposes(func)
         self.values = known_values.KnownOp(func)
 
 
@@ -185,7 +185,7 @@ class Lifetimes(TorchDispatchMode):
 
     def resized(self, storage: torch.UntypedStorage, before: int) -> None:
         """Follow a storage that was resized without an op call."""
-        known = self._storages.get(storage._cdata)
+        known = self._storages.get(address_of(storage))
         if known is not None:
             try:
                 self._resize(known, storage)
@@ -211,7 +211,7 @@ class Lifetimes(TorchDispatchMode):
     def _known(self, tensor: torch.Tensor) -> _Storage | None:
         if not isinstance(tensor, FakeTensor) or tensor.fake_device.type != "cuda":
             return None
-        return self._storages.get(tensor.untyped_storage()._cdata)
+        return self._storages.get(address_of(tensor.untyped_storage()))
 
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         __tracebackhide__ = True
@@ -296,12 +296,12 @@ class Lifetimes(TorchDispatchMode):
             raise not_simulated(
                 str(func), f"{tensor.layout} tensors have no one memory that could be followed"
             ) from error
-        known = self._storages.get(storage._cdata)
+        known = self._storages.get(address_of(storage))
         if known is None:
             if tensor.fake_device.index:
                 raise another_gpu(tensor.fake_device)
             known = _Storage(storage, self._died)
-            known.key, known.size, known.held = storage._cdata, 0, None
+            known.key, known.size, known.held = address_of(storage), 0, None
             known.role = self.roles.made(func, any(True for _ in tensors(args)))
             self._storages[known.key] = known
         if known.size != storage.nbytes():
@@ -345,7 +345,7 @@ class Lifetimes(TorchDispatchMode):
         if op.blas:
             for library, size in self._cublas.of(op.blas, args, kwargs, out):
                 # One handle for each thread and stream: on a GPU backward runs in a thread of its own.
-                handle = (library, _running_backward() != -1, self.stream)
+                handle = (library, running_backward() != -1, self.stream)
                 if size and not self._cublas.kept:
                     inside.append(self._hold(size, _CUBLAS))
                 elif size and handle not in self._workspaces:

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._device import _device_constructors
 
 from pytest_flopguard.backends.simulated import known_values
 from pytest_flopguard.backends.simulated.value_reads import refuse
+from pytest_flopguard.backends.torch_api.fake import FakeTensor
+from pytest_flopguard.backends.torch_api.tensors import device_constructors
 
 _real = {name: getattr(torch, name) for name in ("tensor", "as_tensor")}
 # ``with torch.device(...)`` finds them by what they are when it is first asked: let that be now.
-_device_constructors()
+device_constructors()
 
 
 def replacements() -> Iterator[tuple[Any, str, Any]]:

@@ -10,13 +10,14 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import _disable_current_modes
+
+from pytest_flopguard.backends.torch_api.dispatch import disable_current_modes
+from pytest_flopguard.backends.torch_api.fake import FakeTensor
 
 
 def numbers(tensor: torch.Tensor) -> list[int]:
     """Return the values of a small CPU tensor; a real one is read as such, a fake one by whoever knows its values."""
-    with nullcontext() if isinstance(tensor, FakeTensor) else _disable_current_modes():
+    with nullcontext() if isinstance(tensor, FakeTensor) else disable_current_modes():
         values: list[int] = tensor.tolist()
     return values
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flopguard.backends.constant_tensors import reading_values
 from pytest_flopguard.backends.simulated import known_values
 from pytest_flopguard.backends.simulated.value_reads import LIBRARIES, refuse
+from pytest_flopguard.backends.torch_api.fake import FakeTensor
 
 _TORCH = Path(torch.__file__).parent.as_posix() + "/"
 _PASSED_OVER = (Path(__file__).as_posix(), _TORCH + "_tensor.py", _TORCH + "_tensor_str.py")

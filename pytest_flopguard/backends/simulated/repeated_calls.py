@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from pytest_flopguard.backends.torch_api.dispatch import COMPOSITE, OpOverload, dispatch_keys, has_kernel, schema_of
+from pytest_flopguard.backends.torch_api.fake import FakeTensor, FakeTensorMode
+from pytest_flopguard.backends.torch_api.tensors import address_of, make_subclass, refuse_data_pointer
 
 Key = tuple[Any, ...]
 NEW = object()  # a call that nobody has seen
@@ -25,8 +27,6 @@ _ASKED_TAGS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape, 
 # These may or may not share the memory of their argument.
 _ASKED_NAMES = {"aten::lift", "aten::lift_fresh", "aten::lift_fresh_copy"}
 _UNSAFE_VIEW = torch.ops.aten._unsafe_view.default  # a view, though its schema does not say so
-_composite = torch._C.DispatchKey.CompositeImplicitAutograd
-_keys = torch._C._dispatch_keys
 
 
 class _New:
@@ -89,7 +89,7 @@ class RepeatedCalls:
             if kind is FakeTensor:
                 if each.constant is not None or each.fake_mode is not self._mode:
                     return False
-                keys = _keys(each).raw_repr()  # whether it is conjugated, made for inference and the like
+                keys = dispatch_keys(each).raw_repr()  # whether it is conjugated, made for inference and the like
                 if not (_has_strides[keys] if keys in _has_strides else _strided(each, keys)):
                     return False
                 tensors.append(each)
@@ -127,10 +127,10 @@ class RepeatedCalls:
         if attributes is None:
             attributes = self._attributes[new.device] = dict(FakeTensor(self._mode, inside, new.device).__dict__)
         # As FakeTensor makes one of itself, less what it works out from the device each time.
-        made: FakeTensor = torch.Tensor._make_subclass(
+        made: FakeTensor = make_subclass(
             FakeTensor, inside, False, dispatch_device=True, device_for_backend_keys=new.device
         )
-        torch._C._set_throw_on_mutable_data_ptr(made)
+        refuse_data_pointer(made)
         made.__dict__.update(attributes)
         return made
 
@@ -157,9 +157,9 @@ def _is_asked(func: Any) -> bool:
     _asked[func] = (
         not isinstance(func, OpOverload)
         or func.namespace != "aten"
-        or func._schema.name in _ASKED_NAMES
+        or schema_of(func).name in _ASKED_NAMES
         or not _ASKED_TAGS.isdisjoint(func.tags)
-        or (func.is_view and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _composite))
+        or (func.is_view and has_kernel(func.name(), COMPOSITE))
     )
     return _asked[func]
 
@@ -174,7 +174,7 @@ def _parts(func: Any, tensors: list[FakeTensor], out: Any) -> Any:
     # A tuple with names becomes a plain one: what the caller gets is made anew from it.
     kind = list if isinstance(out, list) else tuple if isinstance(out, tuple) else None
     parts: list[_Part] = []
-    memory = {each.untyped_storage()._cdata for each in tensors}
+    memory = {address_of(each.untyped_storage()) for each in tensors}
     for each in () if out is None else (out,) if kind is None else out:
         places = [at for at, tensor in enumerate(tensors) if tensor is each]
         if len(places) > 1:
@@ -187,13 +187,13 @@ def _parts(func: Any, tensors: list[FakeTensor], out: Any) -> Any:
             continue
         if type(each) is not FakeTensor or each.requires_grad or each.constant is not None:
             return None
-        if not _strided(each, _keys(each).raw_repr()):
+        if not _strided(each, dispatch_keys(each).raw_repr()):
             return None
-        shared = each.untyped_storage()._cdata in memory
+        shared = address_of(each.untyped_storage()) in memory
         if shared and not ((func.is_view or func is _UNSAFE_VIEW) and len(tensors) == 1):
             return None
         if not shared:
-            memory.add(each.untyped_storage()._cdata)  # two results in one memory are not remembered
+            memory.add(address_of(each.untyped_storage()))  # two results in one memory are not remembered
         parts.append(_New(each, shared))
     return Results(kind, tuple(parts))
 
@@ -210,6 +210,6 @@ def _same(made: Any, out: Any) -> bool:
         and (made.shape, made.stride(), made.storage_offset()) == (out.shape, out.stride(), out.storage_offset())
         and made.untyped_storage().nbytes() == out.untyped_storage().nbytes()
         and made.dtype is out.dtype
-        and _keys(made).raw_repr() == _keys(out).raw_repr()
+        and dispatch_keys(made).raw_repr() == dispatch_keys(out).raw_repr()
         and made.__dict__ == out.__dict__
     )

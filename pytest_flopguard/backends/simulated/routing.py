@@ -14,7 +14,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend
 
 from pytest_flopguard.backends.simulated import (
@@ -28,9 +27,11 @@ from pytest_flopguard.backends.simulated import (
 from pytest_flopguard.backends.simulated.attention_choice import AttentionCall, can_use, chosen
 from pytest_flopguard.backends.simulated.batch_norm_choice import batch_norm_impl_index
 from pytest_flopguard.backends.simulated.gpus import Gpu
+from pytest_flopguard.backends.torch_api.dispatch import COMPOSITE, decomposed, decomposes, destroy
+from pytest_flopguard.backends.torch_api.fake import FakeTensorMode
+from pytest_flopguard.backends.torch_api.replaced import KERNEL_QUESTIONS
 
 _aten = torch.ops.aten
-_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 _fake_results: dict[Any, Any] = {}
 
@@ -48,8 +49,8 @@ def routed(gpu: Gpu) -> Iterator[None]:
                 stack.enter_context(_registered())
                 stack.enter_context(foreach_support.fake_tensors_supported())
                 stack.enter_context(convolution_choice.cudnn_layouts())
-                for name, backend in _ASKED_OF_KERNELS.items():
-                    stack.enter_context(patch.object(torch._C, name, _can_use(backend)))
+                for place, backend in KERNEL_QUESTIONS:
+                    stack.enter_context(patch.object(*place, _can_use(backend)))
                 # What fake ops returned elsewhere, for the ways of another build, does not count here, nor the reverse.
                 stack.enter_context(patch.object(FakeTensorMode, "cache", _fake_results))
                 stack.enter_context(patch.object(torch.backends.cudnn, "is_acceptable", lambda tensor: False))
@@ -63,9 +64,9 @@ def routed(gpu: Gpu) -> Iterator[None]:
 @contextmanager
 def _registered() -> Iterator[None]:
     library = torch.library.Library("aten", "IMPL")
-    decomposed = [(op, route) for op, route in _ROUTES if op._can_decompose() and _COMPOSITE not in op.py_kernels]
+    decomposed = [(op, route) for op, route in _ROUTES if decomposes(op) and COMPOSITE not in op.py_kernels]
     with ExitStack() as stack:
-        stack.callback(library._destroy)
+        stack.callback(destroy, library)
         with warnings.catch_warnings():
             # That a kernel of torch is overridden is what is wanted.
             warnings.simplefilter("ignore")
@@ -74,8 +75,8 @@ def _registered() -> Iterator[None]:
             stack.enter_context(cuda_kernels.known(library))
         for op, route in decomposed:
             # In inference mode composite ops come undecomposed, and are then asked to decompose themselves.
-            op.py_kernels[_COMPOSITE] = _or_itself(op, route)
-            stack.callback(op.py_kernels.pop, _COMPOSITE)
+            op.py_kernels[COMPOSITE] = _or_itself(op, route)
+            stack.callback(op.py_kernels.pop, COMPOSITE)
         yield
 
 
@@ -84,7 +85,7 @@ def _or_itself(op: Any, route: Callable[..., Any]) -> Callable[..., Any]:
 
     def decompose(*args: Any, **kwargs: Any) -> Any:
         on_gpu = isinstance(args[0], torch.Tensor) and args[0].device.type == "cuda"
-        return route(*args, **kwargs) if on_gpu else op._op_dk(_COMPOSITE, *args, **kwargs)
+        return route(*args, **kwargs) if on_gpu else decomposed(op, *args, **kwargs)
 
     return decompose
 
@@ -114,14 +115,6 @@ def _attention(
     return attention_kernels.run(call, chosen(call, _gpus[-1]), scale)
 
 
-# What torch.backends.cuda asks, for torch.nn.attention.bias and for others.
-_ASKED_OF_KERNELS = {
-    "_can_use_flash_attention": SDPBackend.FLASH_ATTENTION,
-    "_can_use_mem_efficient_attention": SDPBackend.EFFICIENT_ATTENTION,
-    "_can_use_cudnn_attention": SDPBackend.CUDNN_ATTENTION,
-}
-
-
 def _can_use(backend: SDPBackend) -> Callable[..., bool]:
     def answer(params: Any, debug: bool = False) -> bool:
         call = AttentionCall(
@@ -143,7 +136,7 @@ def _rms_norm(
 ) -> torch.Tensor:
     """rms_norm_symint of layer_norm.cpp: fused, but for complex numbers and a weight of another type."""
     if x.is_complex() or (weight is not None and weight.dtype != x.dtype):
-        composed: torch.Tensor = _aten.rms_norm.default._op_dk(_COMPOSITE, x, normalized_shape, weight, eps)
+        composed: torch.Tensor = decomposed(_aten.rms_norm.default, x, normalized_shape, weight, eps)
         return composed
     fused: torch.Tensor = _aten._fused_rms_norm(x, list(normalized_shape), weight, eps)[0]
     return fused
@@ -152,7 +145,7 @@ def _rms_norm(
 def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """Linear of Linear.cpp adds the bias in place to a product of its own, but not where it meets tensor subclasses."""
     if bias is None or x.dim() <= 2 or x.is_contiguous():
-        composed: torch.Tensor = _aten.linear.default._op_dk(_COMPOSITE, x, weight, bias)
+        composed: torch.Tensor = decomposed(_aten.linear.default, x, weight, bias)
         return composed
     return torch.matmul(x, weight.t()).add_(bias)
 

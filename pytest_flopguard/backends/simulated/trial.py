@@ -8,10 +8,10 @@ from unittest.mock import patch
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from pytest_flopguard.backends.simulated import cuda_abi
+from pytest_flopguard.backends.torch_api.fake import FakeTensorMode
 
 
 def trial() -> str | None:

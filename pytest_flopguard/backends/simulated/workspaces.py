@@ -26,6 +26,7 @@ from pytest_flopguard.backends.simulated import (
 )
 from pytest_flopguard.backends.simulated.gpus import Gpu
 from pytest_flopguard.backends.simulated.hidden_memory import Call, Entry, Hidden, UnknownWorkspace
+from pytest_flopguard.backends.torch_api.dispatch import packet_name, packet_of
 
 __all__ = ["TABLE", "UnknownWorkspace", "hidden"]
 
@@ -52,11 +53,11 @@ def hidden(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any
 
     ``func`` is the OpOverload, ``out`` what it returned; tensors may be fake.
     """
-    packet = func._overloadpacket
+    packet = packet_of(func)
     try:
         entry = _found[id(packet)][1]
     except KeyError:
-        entry = _entry(packet._qualified_op_name)
+        entry = _entry(packet_name(packet))
         _found[id(packet)] = packet, entry
     return () if entry is None else entry(Call(args=args, kwargs=kwargs, out=out, gpu=gpu))
 

@@ -9,10 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-import torch._subclasses.fake_tensor as fake_tensor
-import torch.nested._internal.nested_tensor as nested_tensor
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from pytest_flopguard.backends.constant_tensors import reading_values
 from pytest_flopguard.backends.simulated import cuda_abi, known_values, number_lists, printed
@@ -21,6 +18,9 @@ from pytest_flopguard.backends.simulated.repeated_calls import NEW, RepeatedCall
 from pytest_flopguard.backends.simulated.routing import routed
 from pytest_flopguard.backends.simulated.torch_cuda import Device, replacements
 from pytest_flopguard.backends.simulated.value_reads import refuse
+from pytest_flopguard.backends.torch_api.fake import FakeTensor, FakeTensorMode, fake_tensor
+from pytest_flopguard.backends.torch_api.replaced import DEVICE_RESTORED
+from pytest_flopguard.backends.torch_api.tensors import nested_tensor, swap_implementations
 
 
 class SimulatedTensors(FakeTensorMode):
@@ -84,14 +84,14 @@ def _torch_itself() -> Iterator[tuple[Any, str, Any]]:
 
 def _loading(device: Device) -> tuple[Any, str, Any]:
     # torch.load says at the end on which device a fake tensor is, and no op call shows that.
-    restore: Any = torch._utils._restore_device_fake_mode
+    restore: Any = getattr(*DEVICE_RESTORED)
 
     def restored(tensor: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = restore(tensor)
         device.arrived(found)
         return found
 
-    return torch._utils, "_restore_device_fake_mode", restored
+    return (*DEVICE_RESTORED, restored)
 
 
 def _libraries() -> Iterator[tuple[Any, str, Any]]:
@@ -136,7 +136,7 @@ def _swap(one: torch.Tensor, other: torch.Tensor) -> None:
         ours, theirs = getattr(one, name), getattr(other, name)
         setattr(one, name, theirs)
         setattr(other, name, ours)
-    torch._C._swap_tensor_impl(one, other)
+    swap_implementations(one, other)
 
 
 def _copied(tensor: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:

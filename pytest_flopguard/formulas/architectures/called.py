@@ -230,11 +230,13 @@ def _keys(call: ModelCall, seq: int, windows: Sequence[int]) -> tuple[int, ...]:
     cut = tuple(seq if not window or keys < window else keys for keys, window in zip(call.keys, windows, strict=False))
     if cut == call.keys:
         return cut
-    if call.past is None:
-        raise _wrong(call, f"{_UNREAD_PAST}, and the keys that attention meets depend on it")
     if not call.kernel:
         raise _wrong(call, "its config names no implementation of attention, and the keys that it meets depend on it")
-    return cut if call.kernel == "sdpa" else call.keys
+    if call.kernel != "sdpa":
+        return call.keys
+    if call.past is None:
+        raise _wrong(call, f"{_UNREAD_PAST}, and the keys that attention meets depend on it")
+    return cut
 
 
 def _decoder_keys(call: ModelCall, target: int, layers: int) -> int:

@@ -96,10 +96,33 @@ def test_calls_without_a_closed_form(facts, error, told):
 
 
 def test_a_length_that_cannot_be_read():
-    unread = call(past=None, keys=(20, 20))
-    assert closed_form_of(unread).forward == closed_form_of(call(past=0, keys=(20, 20))).forward
-    with pytest.raises(ConfigError, match="how many tokens its cache holds cannot be read"):
+    unread = call(past=None, keys=(20, 20), kernel="eager")
+    assert closed_form_of(unread).forward == closed_form_of(call(past=0, keys=(20, 20), kernel="eager")).forward
+    with pytest.raises(ConfigError, match="how many tokens its cache holds cannot be read, and causal"):
         closed_form_of(unread, "causal")
+    # Into an empty cache sdpa looks no further than the prompt, so there the length decides.
+    with pytest.raises(ConfigError, match="how many tokens its cache holds cannot be read, and the keys"):
+        closed_form_of(replace(unread, kernel="sdpa"))
+    with pytest.raises(ConfigError, match="its config names no implementation of attention"):
+        closed_form_of(call(keys=(20, 20)))
+
+
+@pytest.mark.parametrize(
+    ("facts", "problem"),
+    [
+        ({"keys": (7, 7, 7)}, "its cache has 3 layers, and the model has 2"),
+        ({"problem": "its argument cache cannot be read"}, "its argument cache cannot be read"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(facts: dict[str, Any], problem: str):
+    with pytest.raises(ConfigError, match=problem):
+        closed_form_of(call(**facts))
+
+
+@pytest.mark.parametrize("kept", [-1, "all", (1, 2)])
+def test_logits_to_keep_that_are_not_known(kept: object):
+    with pytest.raises(ConfigError, match="logits_to_keep = .*: expected a whole number or a tensor"):
+        closed_form_of(call(inputs={**call().inputs, "logits_to_keep": kept}))
 
 
 def test_an_empty_static_cache_is_cut():
