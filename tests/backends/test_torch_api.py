@@ -250,6 +250,7 @@ def test_a_subclass_of_other_data() -> None:
     tensors.refuse_data_pointer(made)
 
 
+@pytest.mark.slow
 def test_modules() -> None:
     module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     assert list(modules.children_of(module)) == ["0", "1"]

@@ -44,6 +44,7 @@ def filled(model):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("build", ["llama", "gpt2"])
 def test_one_token_against_a_cache(
@@ -69,6 +70,7 @@ def test_decode(flopguard):
     assert (found["low"], found["high"], found["status"]) == (flops, flops, "met")
 
 
+@pytest.mark.slow
 def test_generation_of_an_encoder_and_decoder(project: Project, run: Run) -> None:
     project(
         MODELS
@@ -81,6 +83,7 @@ def test_generate():
     run("--flop-budget").assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_read_is_refused_by_name(project: Project, run: Run) -> None:
     project(
         f"NAMES = {NAMES}\n{MODELS}"

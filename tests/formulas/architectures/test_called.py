@@ -121,7 +121,7 @@ def test_what_cannot_be_read_is_refused(facts: dict[str, Any], problem: str):
 
 @pytest.mark.parametrize("kept", [-1, "all", (1, 2)])
 def test_logits_to_keep_that_are_not_known(kept: object):
-    with pytest.raises(ConfigError, match="logits_to_keep = .*: expected a whole number or a tensor"):
+    with pytest.raises(ConfigError, match=r"logits_to_keep = .*: expected a whole number or a tensor"):
         closed_form_of(call(inputs={**call().inputs, "logits_to_keep": kept}))
 
 
