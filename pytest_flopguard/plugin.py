@@ -132,11 +132,13 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
         guard.simulation.hand_down()
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say that the guard is on, and with what."""
+def pytest_report_header(config: pytest.Config) -> list[str] | None:
+    """Show that the guard is on, with what, and which libraries are newer than the tested ones."""
     guard = config.stash[_GUARD]
     if guard is None:
         return None
+    from pytest_flopguard.core.tested_releases import newer_releases
+
     settings = guard.settings
     checks = f", cross-checked by {', '.join(settings.cross_check)}" if settings.cross_check else ""
     missing = ""
@@ -145,7 +147,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         missing = f", no settings: there is no {settings.rootdir / 'pyproject.toml'}"
     elif not settings.written:
         missing = f", no settings in {settings.pyproject}"
-    return f"flopguard {__version__}: on, engine {settings.engine}{checks}, attention {settings.attention}{missing}"
+    on = f"flopguard {__version__}: on, engine {settings.engine}{checks}, attention {settings.attention}{missing}"
+    return [on, *(f"flopguard: {each}" for each in newer_releases())]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

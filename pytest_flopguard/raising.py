@@ -26,11 +26,14 @@ class BudgetBroken(pytest.fail.Exception):  # type: ignore[misc,name-defined]
 
 def fail_or_warn(records: Sequence[Record], *, verbosity: int, accepts: bool) -> None:
     """Raise what broke, or warn of what is worth it; ``accepts`` is whether this run writes new baselines."""
+    from pytest_flopguard.core.tested_releases import newer_releases
     from pytest_flopguard.reporters import failure
 
-    broken = [failure.render(each, verbosity=verbosity) for each in records if each.outcome == "failed"]
+    broken = [each for each in records if each.outcome == "failed"]
     if broken:
-        raise BudgetBroken("\n\n".join(broken), pytrace=False)
+        newer = tuple(newer_releases())
+        texts = [failure.render(each, verbosity=verbosity, newer=newer) for each in broken]
+        raise BudgetBroken("\n\n".join(texts), pytrace=False)
     for record in records:
         if any(_is_worth_a_warning(each, accepts) for each in record.findings):
             warn(failure.render(record, verbosity=-1))

@@ -14,6 +14,7 @@ from pytest_flopguard.budgets.settings import Settings
 from pytest_flopguard.core.baseline_change import Change, not_written
 from pytest_flopguard.core.errors import FlopguardError, Problem, UsageError, problem
 from pytest_flopguard.core.record import Record, RunReport, TestOutcome, record_from_json
+from pytest_flopguard.core.tested_releases import newer_releases
 from pytest_flopguard.core.whole_file import write_whole
 from pytest_flopguard.plans import Plans, names
 from pytest_flopguard.reporters.absent_devices import absent_devices
@@ -133,7 +134,7 @@ class RunRecords:
                 "pytest": pytest.__version__,
             },
             records=records,
-            notes=(*self._notes, *absent_devices(records)),
+            notes=(*self._notes, *newer_releases(), *absent_devices(records)),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_flopguard.core.expectation import phase_of
 from pytest_flopguard.core.measurement import PHASES, FlopTally
@@ -24,11 +24,11 @@ _TOP = 10
 _LIMITS = {"formula": "formula", "baseline": "baseline"}
 
 
-def render(record: Record, *, verbosity: int) -> str:
+def render(record: Record, *, verbosity: int, newer: Sequence[str] = ()) -> str:
     """Render every finding of a record that fails: what, where it is limited, what costs most, the ways out.
 
     Where none fails, those that only warn. One line for verbosity -1, the ten dearest modules for 0 and 1, everything
-    the record holds for 2.
+    the record holds for 2. ``newer`` are sentences on libraries newer than the tested ones, shown with unknown ops.
     """
     findings = tightest_first(record)
     failing = [each for each in findings if each.fails] or [each for each in findings if _warns(each)]
@@ -51,7 +51,7 @@ def render(record: Record, *, verbosity: int) -> str:
             blocks.append(list(peak_lines(peak)))
     if seen.flops is not None and any(each.code == "unknown-op" for each in failing):
         undecided = [each.expectation.origin for each in failing if each.code == "unknown-op" and _is_budget(each)]
-        blocks.append(["Ops without a formula", *unknown_op_lines(seen.flops.unknown_ops, undecided)])
+        blocks.append(["Ops without a formula", *newer, *unknown_op_lines(seen.flops.unknown_ops, undecided)])
     ways = [(each, list(ways_out(each, seen))) for each in once(others)]
     if held:
         blocks.append(["Ways out", *(f"  {line}" for line in baseline_ways(held, record))])

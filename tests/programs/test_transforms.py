@@ -137,6 +137,8 @@ def test_a_complex_multiply_add_is_eight(count: Count) -> None:
     assert (tally.forward, tally.backward) == (8 * 4 * 8 * 16, 2 * 8 * 4 * 8 * 16)
 
 
+# A FutureWarning since torch 2.14.
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")
 @pytest.mark.parametrize(
     ("trace", "runs"),
     [

@@ -19,7 +19,7 @@ from pytest_flopguard.formulas.registry import Registry, default_registry
 
 # torch's formulas change from version to version, and the list below is of the newest.
 pytestmark = pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13), reason="lists the disagreements with torch 2.13"
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13), reason="lists the disagreements since torch 2.13"
 )
 
 REGISTRY = default_registry()
@@ -75,7 +75,9 @@ def _heads_first(call: Call, recomputes: bool) -> int | None:
     return int(pair * (3 * d + 2 * d_v) if recomputes else pair * (d + d_v))
 
 
-HEADS_LAST = ("aten._flash_attention_forward", "aten._efficient_attention_forward")
+# torch 2.14 corrected its formula of the first, forward and backward.
+RELEASE = tuple(map(int, torch.__version__.split(".")[:2]))
+HEADS_LAST = ("aten._efficient_attention_forward", *(["aten._flash_attention_forward"] if RELEASE < (2, 14) else []))
 KNOWN = [
     Known(
         "a complex multiply-add is 4 multiplications and 4 additions, not one of each",
@@ -94,7 +96,7 @@ KNOWN = [
     ),
     Known(
         "a fused backward computes the scores once more inside; we tell that apart, as no other kernel does it",
-        lambda call: call.op.endswith("attention_backward"),
+        lambda call: "attention" in call.op and call.op.endswith("_backward"),
         lambda call, ours: (ours.flops or 0) + ours.kernel_recompute,
     ),
     Known(
@@ -180,6 +182,9 @@ def attentions(draw: Any) -> list[Call]:
         Call(f"aten._scaled_dot_product_{name}_attention_backward", (out, q, k, v, out, lse), grads)
         for name in ("flash", "efficient", "cudnn")
     ]
+    if torch.ops.aten._scaled_dot_product_flash_attention_for_cpu in flop_registry:  # since torch 2.15
+        cpu = "aten._scaled_dot_product_flash_attention_for_cpu"
+        calls += [Call(cpu, (q, k, v), (out, lse)), Call(f"{cpu}_backward", (out, q, k, v, out, lse), grads)]
     return [
         *calls,
         Call("aten._flash_attention_forward", (*last, None, None, queries, keys, 0.0, True, False), (last_out, lse)),
@@ -249,7 +254,7 @@ COMPLEX = meta(torch.complex64, 2, 2)
 EXAMPLES = [
     Call("aten.mm", (COMPLEX, COMPLEX), COMPLEX),
     Call("aten.convolution_backward", (OUT, X, W, None, *PLAIN, [True, True, False]), (X, W, None)),
-    Call("aten._flash_attention_forward", (HEADS, HEADS, HEADS, None, None, 4, 4), (HEADS, HEADS)),
+    Call("aten._efficient_attention_forward", (HEADS, HEADS, HEADS, None, None, None, 4, 4), (HEADS, HEADS)),
     Call("aten._scaled_dot_product_flash_attention_backward", (HEADS,) * 5, (HEADS,) * 3),
     Call("aten.cudnn_convolution", (X, W, [0, 0], [1, 1], [1, 1], 2, True, False, True), OUT),
     Call("aten._slow_conv2d_forward", (X, W, [3, 3], None, [1, 1], [0, 0]), OUT),
