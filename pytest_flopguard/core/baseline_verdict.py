@@ -19,7 +19,7 @@ from pytest_flopguard.core.expectation import UNITS, Expectation, Origin, Quanti
 from pytest_flopguard.core.measurement import PHASES, Measurement
 from pytest_flopguard.core.units import parse_tolerance
 from pytest_flopguard.core.verdict import Finding, judge
-from pytest_flopguard.core.workload import differences
+from pytest_flopguard.core.workload import input_changes
 
 Update = Literal["new", "changed", "trim"]
 Improvement = Literal["ignore", "warn", "error"]
@@ -55,13 +55,14 @@ class Terms:
 def hold(measurement: Measurement, baseline: Baseline | None, origin: Origin, terms: Terms) -> tuple[Finding, ...]:
     """Hold a measurement against what was accepted for it, None where nothing was.
 
-    A changed workload is undecided as a whole: numbers of different work say nothing of each other. Of findings that
+    A changed workload (other inputs) is undecided as a whole: numbers of different work say nothing of each other. A
+    changed config of the model is what made the numbers change, so they are compared. Of findings that
     say the same (a total and its phases, parameters and their bytes) the first is kept.
     """
     if baseline is None:
         severity: Severity = "error" if terms.strict else "warn"
         return (_accepted(_undecided("flops", origin, "no-baseline", severity=severity), terms),)
-    changed = differences(baseline.workload, measurement.workload)
+    changed = input_changes(baseline.workload, measurement.workload)
     if (
         measurement.flops is not None
         and baseline.flops is not None

@@ -12,7 +12,7 @@ from pytest_flopguard.core.delta import Delta, delta_between, spread
 from pytest_flopguard.core.expectation import UNITS, Quantity
 from pytest_flopguard.core.memory_delta import HoldingDelta, memory_delta_between
 from pytest_flopguard.core.units import parse_tolerance
-from pytest_flopguard.core.workload import differences
+from pytest_flopguard.core.workload import config_changes, input_changes
 
 Verdict = Literal["regression", "changed", "undecided", "improvement", "new", "gone", "same"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -40,7 +40,8 @@ class Number:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One test or region: its verdict, the numbers that differ, the modules that do, and why it is undecided.
+    """One test or region: its verdict, the numbers and modules that differ, and the reasons: changed inputs, a changed
+    config, what could not be compared.
 
     ``memory`` has the modules that hold other bytes at the peak, for each device whose memory number differs.
     """
@@ -69,7 +70,7 @@ def _compared(place: Place, before: Baseline | None, now: Baseline | None) -> Co
     nodeid, region = place
     if before is None or now is None:
         return Compared(nodeid=nodeid, region=region, verdict="new" if before is None else "gone")
-    changed = differences(before.workload, now.workload)
+    changed = input_changes(before.workload, now.workload)
     if before.attention != now.attention:
         changed.append(f"attention: counted {before.attention} before, {now.attention} now")
     numbers = tuple(each for each in _numbers(before, now) if each.before != each.now)
@@ -94,7 +95,7 @@ def _compared(place: Place, before: Baseline | None, now: Baseline | None) -> Co
             for each in numbers
             if each.device
         },
-        reasons=(*changed, *unknown),
+        reasons=(*changed, *config_changes(before.workload, now.workload), *unknown),
     )
 
 

@@ -41,19 +41,25 @@ def workload_of(calls: Iterable[WorkloadCall]) -> Workload:
     return Workload(calls=tuple(told), rest=f"{len(rest)} more {digest}" if rest else "")
 
 
-def differences(before: Workload, after: Workload) -> list[str]:
-    """Say how two workloads differ, empty where they are the same.
-
-    A class's name is no part of it, and of configs only what both have is compared: a new release of a library that
-    adds a field changes no workload.
-    """
+def input_changes(before: Workload, after: Workload) -> list[str]:
+    """Return how the inputs of two workloads differ, empty if they are the same. The name of a class does not count."""
     found = list(_inputs(before, after))
-    for old, new in zip(before.calls, after.calls, strict=False):
-        for name in sorted(old.config.keys() & new.config.keys()):
-            if old.config[name] != new.config[name]:
-                found.append(f"config {name}: {_shown(old.config[name])} before, {_shown(new.config[name])} now")
     if not found and before.rest != after.rest:
         found.append(f"later calls: {before.rest or 'none'} before, {after.rest or 'none'} now")
+    return list(dict.fromkeys(found))
+
+
+def config_changes(before: Workload, after: Workload) -> list[str]:
+    """Return how the configs of the models differ: the cause of other numbers, and not another workload.
+
+    Only fields that both have are compared: a new release of a library that adds a field changes nothing.
+    """
+    found = [
+        f"config {name}: {_shown(old.config[name])} before, {_shown(new.config[name])} now"
+        for old, new in zip(before.calls, after.calls, strict=False)
+        for name in sorted(old.config.keys() & new.config.keys())
+        if old.config[name] != new.config[name]
+    ]
     return list(dict.fromkeys(found))
 
 

@@ -118,11 +118,11 @@ class Leg:
         return any(each.unknown_flops for each in self.entries)
 
     def delta(self, *quantities: str) -> list[tuple[int, int]]:
-        """Return the numbers of these quantities, before and now, of all tests that ask for the same work as before."""
+        """Return the numbers of these quantities, before and now, of all tests that were compared."""
         return [
             (each.before, each.now)
             for entry in self.entries
-            if entry.compared is not None and entry.compared.verdict != "changed"
+            if entry.compared is not None
             for each in entry.compared.numbers
             if each.quantity in quantities
         ]

@@ -32,6 +32,7 @@ OPENED = (
     "Closed form and count, term by term",
     "Ops without a formula",
     "What the workload was before, and is now",
+    "What the model's config was before, and is now",
 )
 # Letters that every font has; the words beside them tell the same.
 _MARKS: dict[Outcome, str] = {

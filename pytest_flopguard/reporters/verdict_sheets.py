@@ -10,13 +10,12 @@ from pytest_flopguard.core.expectation import UNITS
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit
 from pytest_flopguard.core.verdict import Finding
-from pytest_flopguard.core.workload import differences
 from pytest_flopguard.reporters.amounts import exact, percent
 from pytest_flopguard.reporters.finding_text import place, sentence, tightest_first, used_text, verdict
 from pytest_flopguard.reporters.formula_table import FORMULA_COLUMNS, formula_rows
 from pytest_flopguard.reporters.module_costs import OUTSIDE
 from pytest_flopguard.reporters.sheet import Sheet, left, right, sheet, signed
-from pytest_flopguard.reporters.why import cause
+from pytest_flopguard.reporters.why import cause, workload_changes
 
 
 def verdict_sheets(record: Record) -> Iterator[Sheet]:
@@ -42,9 +41,8 @@ def _finding(record: Record, finding: Finding) -> tuple[str, ...]:
 
 def _differences(record: Record, baseline: Baseline) -> Iterator[Sheet]:
     seen = record.measurement
-    changed = differences(baseline.workload, seen.workload)
-    if changed:
-        yield sheet("What the workload was before, and is now", left("difference"), ((each,) for each in changed))
+    for title, changed in workload_changes(baseline, record):
+        yield sheet(title, left("difference"), ((each,) for each in changed))
     if baseline.was:
         rows = ((name, _accepted(name, value)) for name, value in baseline.was.items())
         note = f"The reason that was given: {baseline.reason}" if baseline.reason else ""

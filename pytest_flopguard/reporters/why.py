@@ -9,7 +9,7 @@ from pytest_flopguard.core.delta import Delta, ModuleDelta, OpDelta, delta_of
 from pytest_flopguard.core.measurement import PHASES
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit, format_amount
-from pytest_flopguard.core.workload import differences
+from pytest_flopguard.core.workload import config_changes, input_changes
 from pytest_flopguard.reporters.amounts import exact, percent, signed_amount
 from pytest_flopguard.reporters.formula_table import formula_lines
 from pytest_flopguard.reporters.memory_difference import memory_cause, memory_lines
@@ -62,7 +62,8 @@ def why_lines(record: Record, *, verbosity: int) -> Iterator[str]:
 def headline(record: Record) -> str:
     """Tell the largest cause in one line; where only memory is over, that of memory comes first."""
     baseline = record.baseline or Baseline()
-    changed = differences(baseline.workload, record.measurement.workload)
+    now = record.measurement.workload
+    changed = [*input_changes(baseline.workload, now), *config_changes(baseline.workload, now)]
     if changed:
         return changed[0]
     flops, memory = _of_flops(delta_of(baseline, record.measurement)), _of_memory(baseline, record)
@@ -125,11 +126,21 @@ def _names(ops: tuple[OpDelta, ...]) -> str:
 
 
 def _workload(baseline: Baseline, record: Record) -> Iterator[str]:
-    changed = differences(baseline.workload, record.measurement.workload)
-    if changed:
-        yield "What the workload was before, and is now"
+    for title, changed in workload_changes(baseline, record):
+        yield title
         yield from (f"  {each}" for each in changed)
         yield ""
+
+
+def workload_changes(baseline: Baseline, record: Record) -> Iterator[tuple[str, list[str]]]:
+    """Yield the title and the lines of what differs in the inputs, and in the model's config."""
+    before, now = baseline.workload, record.measurement.workload
+    for title, changed in (
+        ("What the workload was before, and is now", input_changes(before, now)),
+        ("What the model's config was before, and is now", config_changes(before, now)),
+    ):
+        if changed:
+            yield title, changed
 
 
 def _flops(baseline: Baseline, record: Record, delta: Delta, verbosity: int) -> Iterator[str]:

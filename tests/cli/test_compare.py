@@ -227,3 +227,15 @@ def test_a_broken_baseline_of_a_revision_is_told_with_its_place(
     code, text = compare("HEAD", ".")
     assert code == 2
     assert ":tests/__flopguard__/test_a.toml:6: not a baseline file that can be used" in text
+
+
+def test_a_changed_config_is_compared_and_named(compare: Compare, tmp_path: Path) -> None:
+    for side, layers in (("old", 2), ("new", 32)):
+        call = WorkloadCall(model="Net", inputs="float32[1]", config={"num_hidden_layers": layers})
+        keep(tmp_path / side, {"test_x": replace(baseline(100 * layers), workload=Workload(calls=(call,)))})
+    code, said = compare("old", "new", "--fail")
+    assert code == 1
+    assert "regression" in said
+    assert "config num_hidden_layers: 2 before, 32 now" in said
+    # 32 * 100 against 2 * 100.
+    assert "3.2 kFLOP" in said

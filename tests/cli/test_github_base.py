@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -151,5 +152,81 @@ def test_a_base_that_imports_from_the_checkout_gives_no_numbers(
     project.commit(3)
     code, log = project.run(compare_to="base-run", args="-q -p editable_finder", fail_on="regression")
     assert code == 0
-    assert "imported model from this checkout instead [no-base]" in log
+    assert "imported model of this checkout instead [no-base]" in log
     assert project.job.outputs["flops-delta"] == ""
+
+
+def _copy_into_environment(project: Project, environment: Path, how: str) -> None:
+    """Install ``small/lib/mypkg`` of the checkout as a copy, the way that ``how`` names."""
+    packages = environment / "site-packages"
+    if how == "copied":
+        shutil.copytree(project.folder / "lib", packages)
+        return
+    source = project.folder
+    if how == "from a wheel":
+        hatchling = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(project.folder / "dist")]
+        subprocess.run(hatchling, cwd=project.folder, check=True, capture_output=True)
+        (source,) = (project.folder / "dist").glob("*.whl")
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        f"--target={packages}",
+    ]
+    subprocess.run([*pip, str(source)], check=True, capture_output=True)
+
+
+PYPROJECT = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "my-pkg"
+version = "1"
+
+[tool.hatch.build.targets.wheel]
+packages = ["lib/mypkg"]
+"""
+
+
+@pytest.mark.parametrize("how", ["copied", "from the folder", "from a wheel"])
+def test_a_base_of_an_installed_package_is_measured_with_its_own_files(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, how: str
+) -> None:
+    def commit(layers: int) -> None:
+        package = project.folder / "lib" / "mypkg"
+        package.mkdir(parents=True, exist_ok=True)
+        (package / "__init__.py").write_text(MODEL.format(layers=layers))
+        (project.folder / "test_net.py").write_text(TEST.replace("from model", "from mypkg"))
+        (project.folder / "pyproject.toml").write_text(PYPROJECT)
+        project.git("add", ".")
+        project.git("commit", "-q", "-m", f"{layers} layers")
+
+    commit(1)
+    project.branch()
+    commit(3)
+    environment = tmp_path_factory.mktemp("environment")
+    _copy_into_environment(project, environment, how)
+    project.job.environment["PYTHONPATH"] = str(environment / "site-packages")
+    code, log = project.run(compare_to="base-run", fail_on="regression")
+    assert code == 1, log
+    assert project.job.outputs["flops-delta"] == str(2 * LAYER)
+
+
+def test_flops_of_changed_inputs_are_in_the_delta(project: Project) -> None:
+    project.commit(1)
+    project.accept("--flop-update=new")
+    project.branch()
+    # 16 times the rows: 2 * 64 * 8 * 8 = 8,192 FLOPs.
+    project.commit(1, TEST.replace("zeros(4, 8)", "zeros(64, 8)"))
+    project.accept("--flop-update=changed", "--flop-reason=larger batch")
+    code, _ = project.run(compare_to="base", fail_on="undecided")
+    assert code == 0
+    assert project.job.outputs["flops-delta"] == str(15 * LAYER)
+    (body,) = project.job.bodies
+    assert "no number moved" not in body

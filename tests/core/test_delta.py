@@ -13,7 +13,7 @@ from pytest_flopguard.core.comparison import Verdict, compare
 from pytest_flopguard.core.delta import delta_between, delta_of, spread
 from pytest_flopguard.core.folding import fold, unfold
 from pytest_flopguard.core.measurement import PHASES, FlopTally, Measurement, OpCount, ParameterCount, Phase
-from pytest_flopguard.core.workload import Workload, WorkloadCall, differences, workload_of
+from pytest_flopguard.core.workload import Workload, WorkloadCall, config_changes, input_changes, workload_of
 
 PART = st.sampled_from(["h", "mlp", "mlp#2", "0", "1", "2", "10", "03"])
 PATHS = st.lists(PART, min_size=1, max_size=4).map(".".join)
@@ -105,16 +105,15 @@ def call(inputs: str, model: str = "Net", **config: int) -> WorkloadCall:
 def test_workloads_tell_how_they_differ() -> None:
     one = workload_of([call("a", layers=2), call("a", layers=2), call("b")])
     assert [each.inputs for each in one.calls] == ["a", "b"]
-    assert differences(one, one) == []
-    assert differences(one, workload_of([call("a", layers=3), call("c")])) == [
-        "inputs of Net: b before, c now",
-        "config layers: 2 before, 3 now",
-    ]
-    assert differences(one, workload_of([call("a", layers=2)])) == ["no longer called: Net(b)"]
-    assert differences(workload_of([call("a")]), workload_of([call("a"), call("b")])) == ["called besides: Net(b)"]
+    assert input_changes(one, one) == config_changes(one, one) == []
+    other = workload_of([call("a", layers=3), call("c")])
+    assert input_changes(one, other) == ["inputs of Net: b before, c now"]
+    assert config_changes(one, other) == ["config layers: 2 before, 3 now"]
+    assert input_changes(one, workload_of([call("a", layers=2)])) == ["no longer called: Net(b)"]
+    assert input_changes(workload_of([call("a")]), workload_of([call("a"), call("b")])) == ["called besides: Net(b)"]
     listed = replace(call("a"), config={"depths": (2, 2)})
     deeper = replace(call("a"), config={"depths": (2, 3)})
-    assert differences(Workload(calls=(listed,)), Workload(calls=(deeper,))) == [
+    assert config_changes(Workload(calls=(listed,)), Workload(calls=(deeper,))) == [
         "config depths: [2, 2] before, [2, 3] now"
     ]
 
@@ -123,7 +122,7 @@ def test_a_loop_of_many_shapes_is_kept_short_and_told_apart() -> None:
     long = workload_of(call(f"float32[{n}]") for n in range(1000))
     assert (len(long.calls), long.rest.partition(" more ")[0]) == (8, "992")
     other = workload_of(call(f"float32[{n}]") for n in (*range(999), 7777))
-    [told] = differences(long, other)
+    [told] = input_changes(long, other)
     assert told.startswith("later calls: 992 more ")
 
 

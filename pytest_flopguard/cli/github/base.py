@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from pytest_flopguard.cli.github import strays as strays_plugin
 from pytest_flopguard.cli.github.inputs import Inputs
+from pytest_flopguard.cli.github.installed_copies import installed_copies
 from pytest_flopguard.cli.github.job import Job
 from pytest_flopguard.cli.github.legs import Base
 from pytest_flopguard.cli.github.merge_base import NoBaseError, merge_base
@@ -53,10 +54,14 @@ def _measured(commit: str, inputs: Inputs, folder: Path) -> Side:
         say(f"measure the tests of {commit[:12]}")
         # What is installed in a way that imports from the checkout must be imported from the other tree.
         found = [tree / Path(each).resolve().relative_to(top) for each in sys.path if _is_source(each, top)]
+        # So must what was installed from the checkout as a copy.
+        copies = installed_copies(git("ls-files", "-z", folder=top).split("\0"), top)
+        found += [tree / each for each in copies.values() if each]
         paths = dict.fromkeys(str(each) for each in (there, there / "src", tree, tree / "src", *found))
         environment = {
             "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
             strays_plugin.TREE: str(top),
+            strays_plugin.COPIES: " ".join(copies),
             strays_plugin.FILE: str(strays),
         }
         ended = run_pytest(there, ("-p", strays_plugin.__name__, *inputs.args), folder / "base.json", environment)
@@ -64,7 +69,7 @@ def _measured(commit: str, inputs: Inputs, folder: Path) -> Side:
         raise NoBaseError(f"the tests of {commit[:12]} left no report: pytest ended with {ended.code}")
     if strays.exists():
         names = sorted(set(strays.read_text(encoding="utf-8").split()))
-        raise NoBaseError(f"the tests of {commit[:12]} imported {', '.join(names[:3])} from this checkout instead")
+        raise NoBaseError(f"the tests of {commit[:12]} imported {', '.join(names[:3])} of this checkout instead")
     return of_report(ended.report)
 
 
