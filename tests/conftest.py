@@ -9,7 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
+
+# Whether examples are made fast enough depends on the machine and its load, and coverage slows it down.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 # CPU seconds of a test without the mark "slow".
 QUICK = 2.0

@@ -341,6 +341,7 @@ def test_memory_of_a_device_that_is_not_here_is_told_and_not_held(project: Proje
     result.stdout.fnmatch_lines(["note: memory on cuda:sm90 is not held here: 2 baselines have it", "2 measured: 2 ok"])
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_keep_both_of_their_entries(project: Project, kept: Kept) -> None:
     pytester = project("\n".join(f"def test_{name}(): forward()\n" for name in "abcdef"))
     command = [sys.executable, "-m", "pytest", "--flop-update=new", "-p", "no:cacheprovider", "-q"]

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 Run = Callable[..., pytest.RunResult]
-TWO_WORKERS = pytest.param(("-n", "2"), marks=pytest.mark.slow)
 
 # Width 32, 8 heads of 4, 2 of them for keys and values, 2 layers; texts of 16 tokens, attention within each 8 of them.
 MODEL = """
@@ -184,6 +183,7 @@ def section(result: pytest.RunResult, test: str) -> pytest.LineMatcher:
     return pytest.LineMatcher(lines[start:end])
 
 
+@pytest.mark.slow
 def test_each_regression_is_caught_named_accepted_and_green(pytester: pytest.Pytester, run: Run) -> None:
     write(pytester.path)
     first = run()
@@ -243,7 +243,8 @@ def test_two_workers_catch_and_accept_them_all(pytester: pytest.Pytester) -> Non
     run().assert_outcomes(passed=4)
 
 
-@pytest.mark.parametrize("workers", [(), TWO_WORKERS], ids=["one process", "-n 2"])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "-n 2"])
 def test_the_story_in_a_repository_with_two_projects(
     pytester: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
 ) -> None:

@@ -10,6 +10,7 @@ Project = Callable[..., pytest.Pytester]
 BUDGET = '@pytest.mark.flop_budget(flops=1)\ndef test_a(): raise AssertionError("must not run")\n'
 
 
+@pytest.mark.slow
 def test_it_runs_in_one_process_whatever_addopts_say(project: Project) -> None:
     pytester = project(BUDGET, '[tool.pytest.ini_options]\naddopts = "-n 2"\n')
     result = pytester.runpytest_subprocess("--flop-explain", "test_model.py::test_a")

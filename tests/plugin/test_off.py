@@ -29,6 +29,7 @@ def test_guarded_tests_run_plain_and_one_line_says_so(pytester: pytest.Pytester)
     result.stdout.fnmatch_lines(["flopguard *: off, 2 guarded test(s) run unguarded (turn on with --flop-budget)"])
 
 
+@pytest.mark.slow
 def test_the_line_is_printed_once_under_xdist(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(GUARDED)
     result = pytester.runpytest_subprocess("-n", "2")
