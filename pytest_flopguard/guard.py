@@ -186,4 +186,4 @@ class Guard:
 
 def _did_work(record: Record) -> bool:
     tally = record.measurement.flops
-    return bool(record.findings) or (tally is not None and (tally.at_least > 0 or bool(tally.unknown_ops)))
+    return bool(record.findings) or (tally is not None and (tally.known > 0 or bool(tally.unknown_ops)))

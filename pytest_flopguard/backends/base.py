@@ -32,6 +32,9 @@ class CostModel(Protocol):
     def kind(self, op: str, traits: frozenset[str]) -> Kind:
         """Classify an op by name (``"aten.mm"``) and traits (``"view"``, ``"pointwise"``, ...), not by shape."""
 
+    def reads(self, op: str) -> frozenset[str]:
+        """Return the names of an op's arguments whose values decide its work."""
+
     def cost(self, call: OpCall) -> Cost:
         """Cost one call of an op whose kind is ``"counted"``, or explain an unknown one."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,6 +75,18 @@ def specs(value: Any, *, result: bool = False) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(specs(each, result=result) for each in value)
     return PackedWeight(value) if isinstance(value, torch.ScriptObject) else value
+
+
+def with_values(
+    arguments: tuple[Any, ...], names: tuple[str, ...], values: Mapping[str, tuple[int, ...]]
+) -> tuple[Any, ...]:
+    """Add to the specs of arguments the values that were read of them."""
+    if not values:
+        return arguments
+    return tuple(
+        replace(each, values=values[name]) if name in values and isinstance(each, TensorSpec) else each
+        for name, each in zip(names, arguments, strict=False)
+    )
 
 
 def is_sparse(value: Any) -> bool:

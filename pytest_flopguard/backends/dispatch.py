@@ -136,8 +136,11 @@ class DispatchFlops:
         for key, calls in self.watch.unknown.items():
             more = calls - mark.unknown.get(key, 0)
             if more:
+                op, module, phase, _ = key.place
                 yield UnknownOp(
-                    **key.place._asdict(),
+                    op=op,
+                    module=module,
+                    phase=phase,
                     call=key.call,
                     calls=more,
                     reason=key.reason,

@@ -25,6 +25,7 @@ class KnownOp:
         "makes_storage",
         "name",
         "opaque",
+        "reads",
         "results",
     )
 
@@ -40,6 +41,7 @@ class KnownOp:
         flow: str = "",
         arguments: tuple[str, ...] = (),
         results: frozenset[str] = frozenset(),
+        reads: frozenset[str] = frozenset(),
     ) -> None:
         self.arguments = arguments
         self.flow = flow
@@ -49,6 +51,7 @@ class KnownOp:
         self.makes_storage = makes_storage
         self.foreign = foreign
         self.opaque = opaque
+        self.reads = reads
         self.results = results
         self.calls = 0
 
@@ -75,6 +78,7 @@ def learn(func: Any, costs: CostModel) -> KnownOp:
         opaque=any("__torch__" in str(each.type) for each in schema_of(func).arguments),
         arguments=tuple(each.name for each in schema_of(func).arguments),
         results=frozenset(each.name for each in schema_of(func).arguments if each.is_out),
+        reads=costs.reads(name) | costs.reads(name + SPARSE),
     )
 
 

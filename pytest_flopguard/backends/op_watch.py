@@ -26,8 +26,10 @@ from pytest_flopguard.backends.call_specs import (
     is_sparse,
     signature,
     specs,
+    with_values,
 )
 from pytest_flopguard.backends.control_flow import LOST_GRADIENTS, GradientLoss, NotFollowed, followed
+from pytest_flopguard.backends.deciding_values import Values, by_name
 from pytest_flopguard.backends.eager_stance import EagerStance
 from pytest_flopguard.backends.known_op import KnownOp, learn
 from pytest_flopguard.backends.modules import ModuleTracker
@@ -52,6 +54,7 @@ class Place(NamedTuple):
     op: str
     module: str
     phase: Phase
+    at_most: str = ""
 
 
 class Unseen(NamedTuple):
@@ -236,15 +239,18 @@ class OpWatch(TorchDispatchMode):
             except SeveralWidths as reason:
                 self._note_unknown(op, describe(op.name, args, kwargs), str(reason))
                 return
+        # Values decide what these ops do, so calls of the same shapes differ.
+        values = by_name(op.arguments, op.reads, args, kwargs) if op.reads else None
         try:
             # What a foreign op returns may depend on values, and its formula may look at it.
             results = signature((out,)) if op.foreign else None
-            key = (func, signature(args), signature(kwargs.items()) if kwargs else None, results)
+            told = None if values is None else tuple(values.items())
+            key = (func, signature(args), signature(kwargs.items()) if kwargs else None, results, told)
             cost = None if op.opaque else self._cache.get(key)
         except (TypeError, RuntimeError):  # an unhashable argument, a tensor without one shape: cost this call alone
             key, cost = None, None
         if cost is None:
-            cost = self._cost(op, args, kwargs, out)
+            cost = self._cost(op, args, kwargs, out, values or {})
             if key is not None and not op.opaque:
                 self._cache[key] = cost
         if cost.flops is None:
@@ -252,7 +258,7 @@ class OpWatch(TorchDispatchMode):
             return
         if func is tbc_backward.FORWARD:
             self._tbc.saw_forward(cost.flops)
-        place = Place(op.name, *self.modules.place())
+        place = Place(op.name, *self.modules.place(), cost.at_most)
         with self.lock:
             self._add(place, cost)
             if self.masks is not None:
@@ -281,7 +287,7 @@ class OpWatch(TorchDispatchMode):
                 key = Unseen(place, tbc_backward.NAME, "its forward ran before the measurement began")
                 self.unknown[key] = self.unknown.get(key, 0) + 1
 
-    def _cost(self, op: KnownOp, args: Any, kwargs: Any, out: Any) -> Cost:
+    def _cost(self, op: KnownOp, args: Any, kwargs: Any, out: Any, values: dict[str, Values]) -> Cost:
         components = None if kwargs else by_component(op.name, args)
         if components is not None:
             costs = [self.costs.cost(OpCall(op=op.name, args=each, names=op.arguments)) for each in components]
@@ -296,9 +302,13 @@ class OpWatch(TorchDispatchMode):
         try:
             call = OpCall(
                 op=f"{op.name}{SPARSE}" if sparse else op.name,
-                args=specs(args),
+                args=with_values(specs(args), op.arguments, values),
                 # An out= overload writes into tensors that are no operands.
-                kwargs={name: specs(value) for name, value in (kwargs or {}).items() if name not in op.results},
+                kwargs={
+                    name: replace(specs(value), values=values[name]) if name in values else specs(value)
+                    for name, value in (kwargs or {}).items()
+                    if name not in op.results
+                },
                 out=specs(out, result=True),
                 names=op.arguments,
             )

@@ -91,7 +91,7 @@ def baseline_of(measurement: Measurement, torch: str) -> Baseline:
     """
     tally = measurement.flops
     known = tally is not None and not tally.unknown_ops
-    phases = {each: tally.at_least_in(each) for each in PHASES} if tally is not None and known else None
+    phases = {each: tally.known_in(each) for each in PHASES} if tally is not None and known else None
     return Baseline(
         flops=None if phases is None else {phase: flops for phase, flops in phases.items() if flops},
         attention="dense" if tally is None else tally.attention,

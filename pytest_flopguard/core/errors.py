@@ -14,6 +14,7 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "under-budget": "{quantity}: {observed}, under the least expected {limit} by {excess}",
         "within-budget": "{quantity}: {observed}, within {limit}",
         "unknown-op": "{quantity}: at least {at_least}, not exactly known; {count} without a FLOP formula ran",
+        "upper-bound": "{quantity}: at most {observed}, and the limit is {limit}; not exactly known: {reason}",
         "not-measured": "{quantity}: not measured, {reason}",
         "memory-unknown": "{quantity}: at least {observed}, and not decided against the limit of {limit}: not known is "
         "{reason}",

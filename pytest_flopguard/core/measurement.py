@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Phase = Literal["forward", "backward", "recompute", "optimizer"]
 Kind = Literal["counted", "free", "uncounted", "unknown"]
 Attention = Literal["dense", "causal"]
+# What a number is that is not exact.
+Precision = Literal["", "at least", "at most"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 CATEGORIES = (
     "parameters",
@@ -55,7 +57,7 @@ class Cost:
     """What one op call costs. ``flops`` is None exactly when the kind is unknown, and ``reason`` says why.
 
     ``flops`` is dense; ``masked_flops`` of them are for query-key pairs that the call's own flags hide, such as
-    ``is_causal``.
+    ``is_causal``. With ``at_most``, ``flops`` is an upper bound, and ``at_most`` is the reason.
     """
 
     kind: Kind
@@ -63,6 +65,7 @@ class Cost:
     kernel_recompute: int = 0
     masked_flops: int = 0
     reason: str = ""
+    at_most: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,8 @@ class OpCount:
     """Calls of one op in one module and phase, summed.
 
     Only counted and unknown ops keep their module and phase; free and uncounted ones are summed over the run
-    (module ``""``, phase ``"forward"``), since nothing is attributed to them.
+    (module ``""``, phase ``"forward"``), since nothing is attributed to them. ``at_most`` is the reason why
+    ``flops`` is an upper bound; it is empty where the number is exact.
     """
 
     op: str
@@ -81,6 +85,7 @@ class OpCount:
     flops: int | None
     kernel_recompute: int = 0
     masked_flops: int = 0
+    at_most: str = ""
 
 
 # The reason of an op that a formula would make known; any other reason needs another cure.
@@ -105,8 +110,10 @@ class UnknownOp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlopTally:
-    """The FLOPs of a region: exact integers, or None where an unknown op ran.
+    """The FLOPs of a region: integers, or None where an unknown op ran.
 
+    They are exact unless an op's work depends on values that do not exist, as on meta tensors. Then ``upper_bounds``
+    has the rows of these ops, and the numbers that include them are upper bounds.
     ``attention`` is the convention of every number here but ``dense_total``: ``"causal"`` leaves out query-key pairs
     that a mask hides. ``bytes_moved`` is None where nobody asked for it.
     """
@@ -121,11 +128,28 @@ class FlopTally:
         """FLOPs of one phase; None when an unknown op ran in it."""
         if any(each.phase == phase for each in self.unknown_ops):
             return None
-        return self.at_least_in(phase)
+        return self.known_in(phase)
+
+    def known_in(self, phase: Phase) -> int:
+        """FLOPs of the counted ops of one phase, upper bounds among them."""
+        return sum(self.amount(each) for each in self.counts if each.phase == phase)
 
     def at_least_in(self, phase: Phase) -> int:
-        """FLOPs of the counted ops of one phase."""
-        return sum(self.amount(each) for each in self.counts if each.phase == phase)
+        """FLOPs that certainly ran in one phase: those of counted ops without upper bounds."""
+        return sum(self.amount(each) for each in self.counts if each.phase == phase and not each.at_most)
+
+    def reading(self, phase: Phase | None = None) -> tuple[Precision, int]:
+        """Return how to read the FLOPs of a phase, or of all, and the number to show."""
+        unknown = any(phase in (None, each.phase) for each in self.unknown_ops)
+        if unknown:
+            return "at least", self.at_least if phase is None else self.at_least_in(phase)
+        bounded = any(phase in (None, each.phase) for each in self.upper_bounds)
+        return "at most" if bounded else "", self.known if phase is None else self.known_in(phase)
+
+    @property
+    def upper_bounds(self) -> tuple[OpCount, ...]:
+        """Rows whose FLOPs are upper bounds."""
+        return tuple(each for each in self.counts if each.at_most)
 
     def amount(self, count: OpCount) -> int:
         """FLOPs of one row under this tally's convention."""
@@ -178,12 +202,17 @@ class FlopTally:
     @property
     def total(self) -> int | None:
         """FLOPs of all phases; None when an unknown op ran."""
-        return None if self.unknown_ops else self.at_least
+        return None if self.unknown_ops else self.known
+
+    @property
+    def known(self) -> int:
+        """FLOPs of all counted ops, upper bounds among them: the total where nothing is unknown."""
+        return sum(map(self.amount, self.counts))
 
     @property
     def at_least(self) -> int:
-        """FLOPs of all counted ops: the total where nothing is unknown, a lower bound otherwise."""
-        return sum(map(self.amount, self.counts))
+        """FLOPs that certainly ran: the total where it is exact, a lower bound otherwise."""
+        return sum(self.amount(each) for each in self.counts if not each.at_most)
 
     @property
     def kernel_recompute(self) -> int:
@@ -191,11 +220,11 @@ class FlopTally:
         return sum(each.kernel_recompute for each in self.counts)
 
     def by_module(self) -> dict[str, int]:
-        """FLOPs by innermost module path (``""`` is outside any module), dearest first; they sum to ``at_least``."""
+        """FLOPs by innermost module path (``""`` outside any module), most expensive first; they sum to ``known``."""
         return self._summed(lambda each: each.module)
 
     def by_op(self) -> dict[str, int]:
-        """FLOPs by op name, dearest first; they sum to ``at_least``."""
+        """FLOPs by op name, most expensive first; they sum to ``known``."""
         return self._summed(lambda each: each.op)
 
     def calls_of(self, kind: Kind) -> dict[str, int]:

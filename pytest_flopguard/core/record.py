@@ -136,7 +136,7 @@ def record_from_json(data: Json) -> Record:
     )
 
 
-_OP_COUNT = ("op", "module", "phase", "kind", "calls", "flops", "kernel_recompute", "masked_flops")
+_OP_COUNT = ("op", "module", "phase", "kind", "calls", "flops", "kernel_recompute", "masked_flops", "at_most")
 _BYTE_COUNT = ("module", "phase", "read", "written")
 _PART = ("name", "equation", "flops", "modules")
 _OWNER = ("category", "module", "op", "site", "bytes", "blocks")

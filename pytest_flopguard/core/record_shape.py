@@ -37,6 +37,7 @@ _COUNT: Shape = {
     "flops": _MAYBE_INT,
     "kernel_recompute": int,
     "masked_flops": int,
+    "at_most": str,
 }
 _BYTES: Shape = {
     "total": _MAYBE_INT,

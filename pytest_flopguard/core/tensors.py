@@ -1,4 +1,4 @@
-"""What a formula may know of a tensor: its shape, dtype and device, never its values."""
+"""What a formula may know of a tensor: its shape, dtype and device, and the values that decide an op's work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ class TensorSpec:
     """The shape, dtype name (``"float32"``) and device (``"cpu"``, ``"meta"``, ``"cuda:0"``) of a tensor.
 
     ``needs_grad`` says whether autograd asks for the tensor's gradient; true where that is not known. ``stored`` is
-    the number of elements that a sparse tensor stores, None for a dense one.
+    the number of elements that a sparse tensor stores, None for a dense one. ``values`` are the whole numbers in the
+    tensor, for arguments that the op's formula reads (``reads``); None where they do not exist, as on meta tensors.
     """
 
     shape: tuple[int, ...]
@@ -19,6 +20,7 @@ class TensorSpec:
     device: str = "cpu"
     needs_grad: bool = True
     stored: int | None = None
+    values: tuple[int, ...] | None = None
 
     @property
     def ndim(self) -> int:

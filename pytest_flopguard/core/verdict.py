@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pytest_flopguard.core.expectation import Expectation, Quantity, Source, matches_device, phase_of
-from pytest_flopguard.core.measurement import FlopTally, Measurement, MemoryPeak
+from pytest_flopguard.core.measurement import Measurement, MemoryPeak
 
 Status = Literal["met", "broken", "undecided"]
 _MEMORY: tuple[Quantity, ...] = ("peak_memory", "memory_growth")
@@ -72,20 +72,17 @@ def _judge_one(measurement: Measurement, expectation: Expectation) -> Finding:
         status: Status = "undecided" if tally.unknown_ops else "met"
         code = "unknown-op" if tally.unknown_ops else "within-budget"
         return Finding(expectation=expectation, observed=len(tally.unknown_ops), status=status, code=code)
-    exact, at_least = _flops(tally, quantity)
-    if exact is not None:
-        return _compare(expectation, exact)
-    if expectation.high is not None and at_least > expectation.high:
-        return _compare(expectation, at_least)
-    return Finding(expectation=expectation, observed=None, status="undecided", code="unknown-op")
-
-
-def _flops(tally: FlopTally, quantity: Quantity) -> tuple[int | None, int]:
-    """Return the exact FLOPs of a quantity (None if an unknown op hides them) and a lower bound."""
     phase = phase_of(quantity)
-    if phase is None:
-        return tally.total, tally.at_least
-    return tally.in_phase(phase), tally.at_least_in(phase)
+    precision, number = tally.reading(phase)
+    at_least = tally.at_least if phase is None else tally.at_least_in(phase)
+    if expectation.high is None or number <= expectation.high:
+        if precision != "at least":
+            return _compare(expectation, number)
+        return Finding(expectation=expectation, observed=None, status="undecided", code="unknown-op")
+    if precision == "at most" and at_least <= expectation.high:
+        reason = next(each.at_most for each in tally.upper_bounds if phase in (None, each.phase))
+        return Finding(expectation=expectation, observed=number, status="undecided", code="upper-bound", reason=reason)
+    return _compare(expectation, number if not precision else at_least)
 
 
 def _judge_memory(measurement: Measurement, quantity: Quantity, limits: Sequence[Expectation]) -> Iterator[Finding]:

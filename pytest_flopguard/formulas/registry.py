@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
@@ -33,13 +33,17 @@ class Unknown(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One row of the registry: an op, its kind, what is said of it, and where that was registered."""
+    """One row of the registry: an op, its kind, its description, and where that was registered.
+
+    ``reads`` are the arguments whose values the formula uses.
+    """
 
     op: str
     kind: Kind
     summary: str
     source: str
     formula: Formula | None = None
+    reads: frozenset[str] = frozenset()
 
 
 class Registry:
@@ -52,19 +56,31 @@ class Registry:
         self.attention: Attention = attention
         self._entries: dict[str, Entry] = {}
 
-    def op(self, *names: str) -> Callable[[F], F]:
+    def op(self, *names: str, reads: Iterable[str] = ()) -> Callable[[F], F]:
         """Register the decorated function as the formula of the named ops.
 
         It gets the op's arguments in schema order, TensorSpecs for tensors; ``out``, what the call returned, and
         ``call``, the whole OpCall, if it has parameters of these names. It returns FLOPs as an int (1 multiply-add
         = 2) or a Cost, or raises Unknown with a reason. FormulaError where a name is not like ``mylib.zz``.
+
+        ``reads`` are names of arguments that hold whole numbers which decide the work, such as sequence lengths: their
+        TensorSpecs have ``values``, except where no values exist.
         """
         _check("op", names)
 
         def register(formula: F) -> F:
             summary = (inspect.getdoc(formula) or "").partition("\n")[0]
             for name in names:
-                self._add(Entry(op=name, kind="counted", summary=summary, source=_name(formula), formula=formula))
+                self._add(
+                    Entry(
+                        op=name,
+                        kind="counted",
+                        summary=summary,
+                        source=_name(formula),
+                        formula=formula,
+                        reads=frozenset(reads),
+                    )
+                )
             return formula
 
         return register
@@ -83,7 +99,7 @@ class Registry:
         """Register a module's formulas (functions marked by ``formula``) and its ``FREE`` and ``UNCOUNTED`` names."""
         for value in vars(room).values():
             if names := getattr(value, "flopguard_ops", ()):
-                self.op(*names)(value)
+                self.op(*names, reads=value.flopguard_reads)(value)
         for register, names in ((self.free, "FREE"), (self.uncounted, "UNCOUNTED")):
             if listed := getattr(room, names, ()):
                 register(*listed, source=room.__name__)
@@ -103,6 +119,11 @@ class Registry:
         if traits & _UNCOUNTED_TRAITS:
             return "uncounted"
         return "unknown"
+
+    def reads(self, op: str) -> frozenset[str]:
+        """Return the names of an op's arguments whose values its formula uses."""
+        entry = self._find(op)
+        return frozenset() if entry is None else entry.reads
 
     def cost(self, call: OpCall) -> Cost:
         """Cost one call through its formula; FormulaError if that formula is wrong in itself."""
@@ -129,11 +150,12 @@ class Registry:
         self._entries[entry.op] = entry
 
 
-def formula(*names: str) -> Callable[[F], F]:
+def formula(*names: str, reads: Iterable[str] = ()) -> Callable[[F], F]:
     """Mark a function as the formula of ops, for ``Registry.include``; registers nothing by itself."""
 
     def mark(function: F) -> F:
         function.flopguard_ops = names  # type: ignore[attr-defined]
+        function.flopguard_reads = tuple(reads)  # type: ignore[attr-defined]
         return function
 
     return mark

@@ -67,9 +67,9 @@ def _tally(tally: FlopTally) -> Iterator[str]:
     yield f"  FLOPs (engine {tally.engine}{causal})"
     yield from _totals(tally)
     yield "  by module"
-    yield from _shares({name or OUTSIDE: n for name, n in module_costs(tally).items()}, tally.at_least, Unit.FLOP)
+    yield from _shares({name or OUTSIDE: n for name, n in module_costs(tally).items()}, tally.known, Unit.FLOP)
     yield "  by op"
-    yield from _shares(tally.by_op(), tally.at_least, Unit.FLOP)
+    yield from _shares(tally.by_op(), tally.known, Unit.FLOP)
     if tally.bytes_moved is not None:
         yield from _bytes(tally, tally.bytes_moved)
     for kind in _LISTED:
@@ -92,15 +92,17 @@ def _bytes(tally: FlopTally, moved: ByteTally) -> Iterator[str]:
 
 
 def _totals(tally: FlopTally) -> Iterator[str]:
-    unknown = {each.phase for each in tally.unknown_ops}
-    rows = {"total, at least" if unknown else "total": tally.at_least}
-    for phase in PHASES:
-        rows[f"{phase}, at least" if phase in unknown else phase] = tally.at_least_in(phase)
+    rows: dict[str, int] = {}
+    for name, phase in (("total", None), *((each, each) for each in PHASES)):
+        precision, number = tally.reading(phase)
+        rows[f"{name}, {precision}" if precision else name] = number
     if tally.attention == "causal" and tally.dense_total is not None:
         rows["total with dense attention"] = tally.dense_total
     if tally.kernel_recompute:
         rows["kernel recompute, in no total"] = tally.kernel_recompute
     yield from _rows(rows)
+    for op, reason in dict.fromkeys((each.op, each.at_most) for each in tally.upper_bounds):
+        yield f"    {op} is an upper bound: {reason}"
 
 
 def _rows(rows: Mapping[str, int]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from pytest_flopguard.core.errors import message
 from pytest_flopguard.core.expectation import phase_of
-from pytest_flopguard.core.measurement import Measurement
+from pytest_flopguard.core.measurement import Measurement, Precision
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import format_amount
 from pytest_flopguard.core.verdict import Finding
@@ -116,6 +116,14 @@ def sentence(finding: Finding, measurement: Measurement) -> str:
         return f"{subject}: {finding.reason} [{finding.code}]"
     if finding.observed is None or value is None:
         return message("not-measured", quantity=subject, reason=finding.reason or "nothing was observed")
+    if finding.code == "upper-bound":
+        return message(
+            finding.code,
+            quantity=subject,
+            observed=format_amount(finding.observed, wanted.unit),
+            limit=format_amount(value, wanted.unit),
+            reason=finding.reason,
+        )
     if finding.code == "cross-check":
         return _disagreement(finding, measurement, finding.observed, value)
     if finding.code == "formula-differs":
@@ -123,12 +131,12 @@ def sentence(finding: Finding, measurement: Measurement) -> str:
     if finding.code not in _WITH_NUMBERS:
         # A report may come from anywhere, and hold a code that no finding has.
         return f"{subject}: {finding.reason or finding.status} [{finding.code}]"
-    least = "at least " if is_lower_bound(finding, measurement) else ""
+    precision = _precision(finding, measurement)
     excess = abs(finding.observed - value)
     return message(
         finding.code,
         quantity=subject,
-        observed=least + format_amount(finding.observed, wanted.unit),
+        observed=f"{precision} {format_amount(finding.observed, wanted.unit)}".strip(),
         limit=format_amount(value, wanted.unit),
         excess=f"{format_amount(excess, wanted.unit)}" + (f" ({percent(excess, value)})" if value else ""),
         note=f"; {finding.reason}" if finding.reason else "",
@@ -137,12 +145,20 @@ def sentence(finding: Finding, measurement: Measurement) -> str:
 
 def is_lower_bound(finding: Finding, measurement: Measurement) -> bool:
     """Whether what was observed is only the known part: an op without a formula ran too, or memory is missing."""
+    return _precision(finding, measurement) == "at least"
+
+
+def _precision(finding: Finding, measurement: Measurement) -> Precision:
     if finding.device is not None:
-        return any(each.device == finding.device and each.is_lower_bound for each in measurement.memory)
-    if measurement.flops is None or not finding.expectation.quantity.endswith("flops"):
-        return False
+        least = any(each.device == finding.device and each.is_lower_bound for each in measurement.memory)
+        return "at least" if least else ""
+    tally = measurement.flops
+    if tally is None or not finding.expectation.quantity.endswith("flops"):
+        return ""
     phase = phase_of(finding.expectation.quantity)
-    return any(phase in (None, each.phase) for each in measurement.flops.unknown_ops)
+    precision, number = tally.reading(phase)
+    # Over its limit even without the ops whose numbers are upper bounds.
+    return "at least" if precision and finding.observed != number else precision
 
 
 def _use(finding: Finding) -> Fraction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_flopguard.core.baseline import Baseline
-from pytest_flopguard.core.measurement import PHASES, FlopTally, Kind
+from pytest_flopguard.core.measurement import PHASES, FlopTally, Kind, Precision
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.traffic import ByteTally
 from pytest_flopguard.core.units import Unit
@@ -37,16 +37,16 @@ def flop_sheets(record: Record) -> Iterator[Sheet]:
     costs = folded(module_costs(tally))
     if costs:
         columns = (*left("module"), *right("modules", "FLOPs", "share"))
-        whole = tally.at_least
+        whole = tally.known
         rows = (
             (each.path, f"{each.modules:,}", exact(each.flops, Unit.FLOP), percent(each.flops, whole)) for each in costs
         )
         yield sheet("FLOPs by module", columns, rows)
-        yield sheet("FLOPs by op", _SHARES, share_rows(tally.by_op(), tally.at_least, Unit.FLOP))
+        yield sheet("FLOPs by op", _SHARES, share_rows(tally.by_op(), tally.known, Unit.FLOP))
     if tally.bytes_moved is not None:
         yield _bytes(tally, tally.bytes_moved)
     for other in record.measurement.other_tallies:
-        phases = ((each, _amount(other.in_phase(each), other.at_least_in(each))) for each in PHASES)
+        phases = ((each, _amount(*other.reading(each))) for each in PHASES)
         yield sheet(f"FLOPs that {other.engine} counts", (*left("phase"), *right("FLOPs")), phases)
 
 
@@ -61,33 +61,36 @@ def call_sheets(record: Record) -> Iterator[Sheet]:
 
 def _phases(tally: FlopTally, baseline: Baseline | None) -> Sheet:
     before = None if baseline is None or baseline.flops is None else baseline
-    rows = [(each, tally.in_phase(each), tally.at_least_in(each)) for each in PHASES]
-    shown = [_phase(name, known, least, before) for name, known, least in rows]
-    shown.append(_phase("total", tally.total, tally.at_least, before))
+    shown = [_phase(each, *tally.reading(each), before) for each in PHASES]
+    shown.append(_phase("total", *tally.reading(), before))
     columns = (*left("phase"), *right("FLOPs"), *(right("baseline", "change", "") if before is not None else ()))
     notes = [f"Counted by {tally.engine}, attention {tally.attention}."]
     if tally.attention == "causal" and tally.dense_total is not None:
         notes.append(f"With dense attention it would be {exact(tally.dense_total, Unit.FLOP)}.")
+    notes.extend(
+        f"{op} is an upper bound: {reason}."
+        for op, reason in dict.fromkeys((each.op, each.at_most) for each in tally.upper_bounds)
+    )
     if tally.kernel_recompute:
         again = exact(tally.kernel_recompute, Unit.FLOP)
         notes.append(f"Fused attention kernels compute {again} again in backward, which are in no total.")
     return sheet("FLOPs by phase", columns, shown, " ".join(notes))
 
 
-def _phase(name: str, known: int | None, least: int, baseline: Baseline | None) -> tuple[str, ...]:
-    cells = (name, _amount(known, least))
+def _phase(name: str, precision: Precision, known: int, baseline: Baseline | None) -> tuple[str, ...]:
+    cells = (name, _amount(precision, known))
     if baseline is None or baseline.flops is None:
         return cells
     phases = {str(phase): flops for phase, flops in baseline.flops.items()}
     before = (baseline.total or 0) if name == "total" else phases.get(name, 0)
-    if known is None:
+    if precision == "at least":
         return (*cells, exact(before, Unit.FLOP), "", "not known")
     share = signed_percent(known - before, before) if before and known != before else ""
     return (*cells, exact(before, Unit.FLOP), signed(known - before, Unit.FLOP), share)
 
 
-def _amount(known: int | None, least: int) -> str:
-    return exact(known, Unit.FLOP) if known is not None else f"at least {exact(least, Unit.FLOP)}"
+def _amount(precision: Precision, known: int) -> str:
+    return f"{precision} {exact(known, Unit.FLOP)}".strip()
 
 
 def _bytes(tally: FlopTally, moved: ByteTally) -> Sheet:

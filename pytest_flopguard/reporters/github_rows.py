@@ -91,8 +91,8 @@ def _flops(entry: Entry) -> str:
     tally = entry.record.measurement.flops
     if tally is None:
         return "–"
-    known = format_amount(tally.at_least, Unit.FLOP)
-    return known if tally.total is not None else f"≥ {known}"
+    precision, known = tally.reading()
+    return {"": "", "at least": "≥ ", "at most": "≤ "}[precision] + format_amount(known, Unit.FLOP)
 
 
 def _change(entry: Entry) -> str:

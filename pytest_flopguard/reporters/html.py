@@ -138,8 +138,9 @@ def _pages(rows: Sequence[SummaryRow]) -> tuple[list[TestPage], str]:
 def _figures(record: Record) -> Iterator[Figure]:
     tally = record.measurement.flops
     if tally is not None:
-        least = "" if tally.total is not None else "at least "
-        title = f"FLOPs by module: {least}{format_amount(tally.at_least, Unit.FLOP)}"
+        precision, known = tally.reading()
+        amount = f"{precision} {format_amount(known, Unit.FLOP)}".strip()
+        title = f"FLOPs by module: {amount}"
         yield from _figure(title, icicle.chart(module_costs(tally), Unit.FLOP))
     held = record.baseline.memory if record.baseline is not None else {}
     for device, peak in by_device(record.measurement.memory).items():

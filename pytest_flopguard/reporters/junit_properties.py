@@ -16,8 +16,8 @@ PREFIX = "flopguard"
 def properties(records: Sequence[Record]) -> list[tuple[str, str]]:
     """Return the properties of one test, the whole of it as ``flopguard.flops``, a region as ``flopguard[step].flops``.
 
-    Numbers are exact; where an unknown op hides one, there is ``flops_at_least`` in its place. A second region of a
-    name is ``flopguard[step #2]``.
+    Numbers are exact; where one is a bound, there is ``flops_at_least`` or ``flops_at_most`` in its place. A second
+    region of a name is ``flopguard[step #2]``.
     """
     found: list[tuple[str, str]] = []
     seen: Counter[str] = Counter()
@@ -49,11 +49,9 @@ def _properties(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _flops(tally: FlopTally) -> Iterator[tuple[str, str]]:
-    least = "" if tally.total is not None else "_at_least"
-    yield f"flops{least}", str(tally.at_least)
-    for phase in PHASES:
-        least = "" if tally.in_phase(phase) is not None else "_at_least"
-        yield f"{phase}_flops{least}", str(tally.at_least_in(phase))
+    for name, phase in (("flops", None), *((f"{each}_flops", each) for each in PHASES)):
+        precision, number = tally.reading(phase)
+        yield "_".join([name, *precision.split()]), str(number)
     if tally.unknown_ops:
         yield "unknown_ops", " ".join(dict.fromkeys(each.op for each in tally.unknown_ops))
 

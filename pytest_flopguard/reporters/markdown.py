@@ -26,7 +26,7 @@ MARKS: dict[Outcome, str] = {
 }
 _MOST_ROWS = 30
 _TO_ACT_UPON: tuple[Outcome, ...] = ("failed", "undecided", "warned")
-_AMOUNT = re.compile(r"(?:at least |<|>= |= )?[+\-±]?[\d,.]+%?(?: [A-Za-z]{1,6})?(?: cpu)?|-|")
+_AMOUNT = re.compile(r"(?:at least |at most |<|>= |= )?[+\-±]?[\d,.]+%?(?: [A-Za-z]{1,6})?(?: cpu)?|-|")
 _COLUMNS = (
     Column(header="", right=False),
     Column(header="test", right=False),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 
-from pytest_flopguard.core.measurement import PHASES, FlopTally, Phase
+from pytest_flopguard.core.measurement import PHASES, FlopTally, Phase, Precision
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.standing import Standing
 from pytest_flopguard.core.units import Unit
@@ -14,6 +14,7 @@ from pytest_flopguard.reporters.amounts import least, short
 from pytest_flopguard.reporters.finding_text import budget_findings, limit_text, used_text, verdict
 
 Cells = dict[str, str]
+_SIGNS: Mapping[Precision, str] = {"": "", "at least": ">= ", "at most": "<= "}
 
 
 def record_cells(record: Record, standing: Standing, *, every_finding: bool, one_device: bool) -> Iterator[Cells]:
@@ -62,6 +63,5 @@ def _verdict(finding: Finding, record: Record, standing: Standing) -> str:
 def _flops(tally: FlopTally | None, phase: Phase) -> str:
     if tally is None:
         return "-"
-    known = tally.at_least_in(phase)
-    least = "" if tally.in_phase(phase) is not None else ">= "
-    return least + (short(known, Unit.FLOP) if known else "0")
+    precision, known = tally.reading(phase)
+    return _SIGNS[precision] + (short(known, Unit.FLOP) if known else "0")

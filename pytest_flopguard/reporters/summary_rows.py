@@ -77,9 +77,10 @@ def _flops(record: Record) -> Reading:
     tally, baseline = record.measurement.flops, record.baseline
     if tally is None:
         return Reading()
-    least = "" if tally.total is not None else "at least "
+    precision, known = tally.reading()
+    least = f"{precision} " if precision else ""
     before = baseline.total if baseline is not None and tally.total is not None else None
-    return _reading(tally.at_least, Unit.FLOP, before, least)
+    return _reading(known, Unit.FLOP, before, least)
 
 
 def _memory(record: Record) -> Reading:

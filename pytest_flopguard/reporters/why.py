@@ -147,13 +147,13 @@ def _flops(baseline: Baseline, record: Record, delta: Delta, verbosity: int) -> 
     tally = record.measurement.flops
     if tally is None or baseline.total is None or not delta.modules:
         return
-    whole, now = baseline.total, tally.at_least
+    whole, now = baseline.total, tally.known
     yield (
         f"What differs from the baseline: FLOPs {format_amount(whole, Unit.FLOP)} -> {format_amount(now, Unit.FLOP)} "
         f"({signed_amount(now - whole, Unit.FLOP)})"
     )
     for phase in PHASES:
-        old, new = (baseline.flops or {}).get(phase, 0), tally.at_least_in(phase)
+        old, new = (baseline.flops or {}).get(phase, 0), tally.known_in(phase)
         if phase in delta.phases and (phase == "recompute" or len(delta.phases) > 1):
             yield f"  {phase} {format_amount(old, Unit.FLOP)} -> {format_amount(new, Unit.FLOP)}{_told_of(phase, new)}"
     for word, parts in (("new", delta.added), ("gone", delta.gone)):

@@ -44,7 +44,15 @@ INSTALLED_RELEASE = TorchVersion(torch.__version__)
 pytestmark = pytest.mark.usefixtures("registered_ops")
 
 # Where other libraries define theirs; a row can be checked where its library is installed.
-LIBRARIES = {"torchvision": "torchvision", "image": "torchvision"}
+LIBRARIES = {
+    "torchvision": "torchvision",
+    "image": "torchvision",
+    "bitsandbytes": "bitsandbytes",
+    "flash_attn": "flash_attn",
+    "flashattn": "flash_attn",
+    "pyg": "pyg_lib",
+    "transformers": "transformers.integrations.moe",
+}
 INSTALLED = set()
 for space, module in LIBRARIES.items():
     with suppress(ImportError):

@@ -19,44 +19,10 @@ from typing import Any
 
 from pytest_flopguard.core.measurement import Cost, OpCall
 from pytest_flopguard.core.tensors import TensorSpec
+from pytest_flopguard.formulas.ops.mask_flags import hidden_share
 from pytest_flopguard.formulas.ops.matmul import broadcast
-from pytest_flopguard.formulas.query_key_pairs import window_pairs
+from pytest_flopguard.formulas.ops.packed_attention import READS, is_packed, packed, with_used_keys
 from pytest_flopguard.formulas.registry import Unknown, formula
-
-# custom_mask_type of the memory-efficient kernel.
-_FROM_TOP_LEFT, _FROM_BOTTOM_RIGHT = 1, 2
-
-
-def _refuse_packed(cum_seq_q: TensorSpec | None, cum_seq_k: TensorSpec | None, call: OpCall | None = None) -> None:
-    """Packed sequences of different lengths: their FLOPs depend on values. A dense backward gets empty tensors."""
-    if any(each is not None and each.numel for each in (cum_seq_q, cum_seq_k)):
-        raise Unknown("the sequence lengths are values (cumulative lengths), not shapes")
-    by_name = {} if call is None else call.by_name
-    if any(by_name.get(name) is not None for name in ("seqused_k", "seqlen_k")):
-        raise Unknown("how many of the keys are used is a value, not a shape")
-    if by_name.get("block_table") is not None:
-        raise Unknown("which of the keys are used is a value, not a shape")
-
-
-def _hidden_share(call: OpCall | None, queries: int, keys: int, *, last_to_last: bool) -> tuple[int, int]:
-    """Return how many of how many pairs the call's flags hide; ``last_to_last`` is how the kernel aligns is_causal."""
-    said = {} if call is None else call.by_name
-    causal, kind, width = said.get("is_causal") is True, said.get("custom_mask_type", 0), said.get("window_size")
-    left, right = said.get("window_size_left"), said.get("window_size_right")
-    # Kernels take a negative number for an open side.
-    left = None if left is None or left < 0 else left
-    right = None if right is None or right < 0 else right
-    if kind in (_FROM_TOP_LEFT, _FROM_BOTTOM_RIGHT):
-        causal, last_to_last = True, kind == _FROM_BOTTOM_RIGHT
-    if width is not None and width > 0:
-        if not causal:
-            raise Unknown(f"a window of {width} keys without a causal mask")
-        left = width - 1
-    if not causal and left is None and right is None:
-        return 0, queries * keys
-    shift = keys - queries if last_to_last else 0
-    kept = window_pairs(queries, keys, left=left, right=0 if causal else right, shift=shift)
-    return queries * keys - kept, queries * keys
 
 
 def _whole(
@@ -74,7 +40,7 @@ def _whole(
     queries, keys = query.shape[sequence], key.shape[sequence]
     scores = 2 * query.numel * keys
     values = 2 * prod(query.shape[:-1]) * keys * value.shape[-1]
-    hidden, pairs = _hidden_share(call, queries, keys, last_to_last=last_to_last)
+    hidden, pairs = hidden_share(call, queries, keys, last_to_last=last_to_last)
     return scores, values, (scores + values) // pairs * hidden if pairs else 0
 
 
@@ -97,7 +63,7 @@ def whole_attention(
     lead = broadcast(query.shape[:-2], key.shape[:-2])
     scores = prod(lead) * queries * keys * query.shape[-1]
     both = 2 * (scores + prod(broadcast(lead, value.shape[:-2])) * queries * keys * value.shape[-1])
-    hidden, pairs = _hidden_share(call, queries, keys, last_to_last=False)
+    hidden, pairs = hidden_share(call, queries, keys, last_to_last=False)
     return Cost(kind="counted", flops=both, masked_flops=both // pairs * hidden if pairs else 0)
 
 
@@ -137,23 +103,32 @@ def attention_backward(
     return _backward(query, key, value, -2, call)
 
 
-@formula("aten._flash_attention_forward")
+@formula("aten._flash_attention_forward", reads=READS)
 def flash_forward(
     query: TensorSpec,
     key: TensorSpec,
     value: TensorSpec,
     cum_seq_q: TensorSpec | None = None,
     cum_seq_k: TensorSpec | None = None,
+    max_q: int | None = None,
+    max_k: int | None = None,
     *_: Any,
     call: OpCall | None = None,
+    seqused_k: TensorSpec | None = None,
+    block_table: TensorSpec | None = None,
     **__: Any,
 ) -> Cost:
-    """As attention with heads last: [B, S_q, H, d] x [B, S_k, H_kv, d]; unknown for packed sequences."""
-    _refuse_packed(cum_seq_q, cum_seq_k, call)
+    """As attention with heads last: [B, S_q, H, d] x [B, S_k, H_kv, d], or packed sequences."""
+    if is_packed(cum_seq_q, cum_seq_k):
+        return packed(query, value, cum_seq_q, cum_seq_k, max_k, used_k=seqused_k, call=call)
+    if block_table is not None and (seqused_k is None or seqused_k.values is None):
+        raise Unknown("which of the keys are used is a value, not a shape")
+    if seqused_k is not None:
+        return with_used_keys(query, value, key, seqused_k, call)
     return _forward(query, key, value, -3, call, last_to_last=True)
 
 
-@formula("aten._flash_attention_backward")
+@formula("aten._flash_attention_backward", reads=READS)
 def flash_backward(
     grad_out: TensorSpec,
     query: TensorSpec,
@@ -163,32 +138,25 @@ def flash_backward(
     logsumexp: TensorSpec,
     cum_seq_q: TensorSpec | None = None,
     cum_seq_k: TensorSpec | None = None,
+    max_q: int | None = None,
+    max_k: int | None = None,
     *_: Any,
     call: OpCall | None = None,
     **__: Any,
 ) -> Cost:
-    """Twice flash_forward; unknown for packed sequences."""
-    _refuse_packed(cum_seq_q, cum_seq_k, call)
+    """Twice flash_forward."""
+    if is_packed(cum_seq_q, cum_seq_k):
+        return packed(query, value, cum_seq_q, cum_seq_k, max_k, call=call, backward=True)
     return _backward(query, key, value, -3, call, last_to_last=True)
 
 
-@formula("aten._flash_attention_forward_no_dropout_inplace")
-def flash_forward_into(
-    into: TensorSpec,
-    query: TensorSpec,
-    key: TensorSpec,
-    value: TensorSpec,
-    cum_seq_q: TensorSpec | None = None,
-    cum_seq_k: TensorSpec | None = None,
-    *_: Any,
-    call: OpCall | None = None,
-    **__: Any,
-) -> Cost:
+@formula("aten._flash_attention_forward_no_dropout_inplace", reads=READS)
+def flash_forward_into(into: TensorSpec, *arguments: Any, call: OpCall | None = None, **options: Any) -> Cost:
     """As flash_forward, with the tensor that takes the result first."""
-    return flash_forward(query, key, value, cum_seq_q, cum_seq_k, call=call)
+    return flash_forward(*arguments, call=call, **options)
 
 
-@formula("aten._cudnn_attention_forward")
+@formula("aten._cudnn_attention_forward", reads=READS)
 def cudnn_forward(
     query: TensorSpec,
     key: TensorSpec,
@@ -196,38 +164,33 @@ def cudnn_forward(
     bias: TensorSpec | None = None,
     cum_seq_q: TensorSpec | None = None,
     cum_seq_k: TensorSpec | None = None,
+    max_q: int | None = None,
+    max_k: int | None = None,
     *_: Any,
     call: OpCall | None = None,
     **__: Any,
 ) -> Cost:
-    """As attention, heads before positions; unknown for packed sequences."""
-    _refuse_packed(cum_seq_q, cum_seq_k, call)
+    """As attention, heads before positions; packed sequences have them after."""
+    if is_packed(cum_seq_q, cum_seq_k):
+        return packed(query, value, cum_seq_q, cum_seq_k, max_k, call=call)
     return attention(query, key, value, call=call)
 
 
-@formula("aten._cudnn_attention_forward_no_dropout_inplace")
+@formula("aten._cudnn_attention_forward_no_dropout_inplace", reads=READS)
 def cudnn_forward_into(
     into: TensorSpec,
     query: TensorSpec,
     key: TensorSpec,
     value: TensorSpec,
-    cum_seq_q: TensorSpec | None = None,
-    cum_seq_k: TensorSpec | None = None,
-    *_: Any,
+    *arguments: Any,
     call: OpCall | None = None,
-    **__: Any,
+    **options: Any,
 ) -> Cost:
     """As cudnn_forward, with the tensor that takes the result first and no bias."""
-    return cudnn_forward(query, key, value, None, cum_seq_q, cum_seq_k, call=call)
+    return cudnn_forward(query, key, value, None, *arguments, call=call, **options)
 
 
-@formula("torch_attn._varlen_attn", "torch_attn._varlen_attn_out", "torch_attn._varlen_attn_backward")
-def variable_lengths(*_: Any, **__: Any) -> Cost:
-    """torch.nn.attention.varlen: packed sequences, unknown."""
-    raise Unknown("the sequence lengths are values (cumulative lengths), not shapes")
-
-
-@formula("aten._cudnn_attention_backward")
+@formula("aten._cudnn_attention_backward", reads=READS)
 def cudnn_backward(
     grad_out: TensorSpec,
     query: TensorSpec,
@@ -240,32 +203,43 @@ def cudnn_backward(
     bias: TensorSpec | None,
     cum_seq_q: TensorSpec | None = None,
     cum_seq_k: TensorSpec | None = None,
+    max_q: int | None = None,
+    max_k: int | None = None,
     *_: Any,
     call: OpCall | None = None,
     **__: Any,
 ) -> Cost:
-    """Twice cudnn_forward; unknown for packed sequences."""
-    _refuse_packed(cum_seq_q, cum_seq_k, call)
+    """Twice cudnn_forward."""
+    if is_packed(cum_seq_q, cum_seq_k):
+        return packed(query, value, cum_seq_q, cum_seq_k, max_k, call=call, backward=True)
     return _backward(query, key, value, -2, call)
 
 
-@formula("aten._efficient_attention_forward")
+_EFFICIENT_READS = ("cu_seqlens_q", "cu_seqlens_k", "seqlen_k")
+
+
+@formula("aten._efficient_attention_forward", reads=_EFFICIENT_READS)
 def efficient_forward(
     query: TensorSpec,
     key: TensorSpec,
     value: TensorSpec,
     bias: TensorSpec | None = None,
-    cum_seq_q: TensorSpec | None = None,
-    cum_seq_k: TensorSpec | None = None,
+    cu_seqlens_q: TensorSpec | None = None,
+    cu_seqlens_k: TensorSpec | None = None,
+    max_seqlen_q: int | None = None,
+    max_seqlen_k: int | None = None,
     *_: Any,
     call: OpCall | None = None,
+    seqlen_k: TensorSpec | None = None,
     **__: Any,
 ) -> Cost:
     """As flash_forward, with the attention bias before the cumulative lengths."""
-    return flash_forward(query, key, value, cum_seq_q, cum_seq_k, call=call)
+    return flash_forward(
+        query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, call=call, seqused_k=seqlen_k
+    )
 
 
-@formula("aten._efficient_attention_backward")
+@formula("aten._efficient_attention_backward", reads=_EFFICIENT_READS)
 def efficient_backward(
     grad_out: TensorSpec,
     query: TensorSpec,
@@ -273,14 +247,39 @@ def efficient_backward(
     value: TensorSpec,
     bias: TensorSpec | None,
     out: TensorSpec,
-    cum_seq_q: TensorSpec | None = None,
-    cum_seq_k: TensorSpec | None = None,
+    cu_seqlens_q: TensorSpec | None = None,
+    cu_seqlens_k: TensorSpec | None = None,
+    max_seqlen_q: int | None = None,
+    max_seqlen_k: int | None = None,
     *_: Any,
     call: OpCall | None = None,
     **__: Any,
 ) -> Cost:
-    """Twice efficient_forward; unknown for packed sequences."""
-    _refuse_packed(cum_seq_q, cum_seq_k, call)
+    """Twice efficient_forward."""
+    if is_packed(cu_seqlens_q, cu_seqlens_k):
+        return packed(query, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_k, call=call, backward=True)
+    return _backward(query, key, value, -3, call, last_to_last=True)
+
+
+@formula("flash_attn._flash_attn_forward", "flashattn._flash_attn_forward")
+def library_forward(
+    query: TensorSpec, key: TensorSpec, value: TensorSpec, *_: Any, call: OpCall | None = None, **__: Any
+) -> Cost:
+    """The flash-attn library: as flash_forward."""
+    return _forward(query, key, value, -3, call, last_to_last=True)
+
+
+@formula("flash_attn._flash_attn_backward", "flashattn._flash_attn_backward")
+def library_backward(
+    grad_out: TensorSpec,
+    query: TensorSpec,
+    key: TensorSpec,
+    value: TensorSpec,
+    *_: Any,
+    call: OpCall | None = None,
+    **__: Any,
+) -> Cost:
+    """Twice library_forward."""
     return _backward(query, key, value, -3, call, last_to_last=True)
 
 

@@ -6,12 +6,16 @@ out. A complex multiply-add is 4 real multiplications and 4 real additions: 8 FL
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import zip_longest
 from math import prod
 from typing import Any
 
+from pytest_flopguard.core.measurement import Cost, OpCall
 from pytest_flopguard.core.tensors import TensorSpec
 from pytest_flopguard.formulas.registry import formula
+
+_NO_OFFSETS = "where the last group ends is a value, which does not exist here; all of the cut dimension is counted"
 
 
 def multiply_adds(number: int, operand: TensorSpec) -> int:
@@ -96,18 +100,41 @@ def matmul(a: TensorSpec, b: TensorSpec) -> int:
     return multiply_adds(batch * rows * a.shape[-1] * columns, a)
 
 
-@formula("aten._grouped_mm", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
-def grouped_mm(a: TensorSpec, b: TensorSpec, *_: Any, **__: Any) -> int:
+@formula("aten._grouped_mm", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2", reads=("offs",))
+def grouped_mm(
+    a: TensorSpec, b: TensorSpec, offs: TensorSpec | None = None, *_: Any, call: OpCall | None = None, **__: Any
+) -> Cost:
     """Products of groups that lie side by side in one dimension of a or b, cut at ``offs``.
 
     a [T, K], b [G, K, N]: each row of a meets one group's matrix: 2*T*K*N.
     a [M, T], b [T, N]: the inner dimension is cut, all of it is used once: 2*M*T*N.
     a [G, M, K], b [K, T]: each column of b meets one group's matrix: 2*M*K*T.
-    a [G, M, K], b [G, K, N]: as bmm. ``offs`` is taken to cover all T, as its contract says.
+    a [G, M, K], b [G, K, N]: as bmm, without ``offs``.
+    What lies beyond ``offs[-1]`` is in no group and is not multiplied, so T is ``offs[-1]``.
     """
-    if a.ndim == 3 and b.ndim == 2:
-        return multiply_adds(prod(a.shape[-2:]) * b.shape[-1], a)
-    return _product(a, b)
+    if call is not None and call.names:
+        offs = call.by_name.get("offs")
+    if a.ndim == b.ndim == 3:
+        return Cost(kind="counted", flops=_product(a, b))
+    length = a.shape[0] if b.ndim == 3 else b.shape[-1] if a.ndim == 3 else a.shape[1]
+    each = a.shape[1] * b.shape[-1] if b.ndim == 3 else prod(a.shape[-2:]) if a.ndim == 3 else a.shape[0] * b.shape[-1]
+    if offs is None or offs.values is None:
+        return Cost(kind="counted", flops=multiply_adds(length * each, a), at_most=_NO_OFFSETS)
+    used = min(max(offs.values[-1], 0), length) if offs.values else 0
+    return Cost(kind="counted", flops=multiply_adds(used * each, a))
+
+
+@formula("transformers.grouped_mm_fallback", reads=("offs",))
+def grouped_mm_fallback(a: TensorSpec, b: TensorSpec, offs: TensorSpec, *_: Any) -> Cost:
+    """grouped_mm of rows, one product for each expert: 2*T*K*N."""
+    return grouped_mm(a, b, offs)
+
+
+@formula("transformers.grouped_mm_fallback_backward", reads=("offs",))
+def grouped_mm_fallback_backward(a: TensorSpec, b: TensorSpec, offs: TensorSpec, *_: Any) -> Cost:
+    """Both gradients, whichever is asked for: twice grouped_mm_fallback."""
+    once = grouped_mm(a, b, offs)
+    return replace(once, flops=2 * (once.flops or 0))
 
 
 @formula("aten._foreach_mm")

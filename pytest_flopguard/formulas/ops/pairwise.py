@@ -15,9 +15,12 @@ from itertools import zip_longest
 from math import prod
 from typing import Any
 
+from pytest_flopguard.core.measurement import Cost
 from pytest_flopguard.core.tensors import TensorSpec
 from pytest_flopguard.formulas.ops.matmul import broadcast, multiply_adds
 from pytest_flopguard.formulas.registry import formula
+
+_SKIPPED = "padding, and indices beyond the last offset, are skipped; which they are is a value, and all are counted"
 
 
 def _pairs(a: TensorSpec, b: TensorSpec) -> int:
@@ -84,8 +87,9 @@ def trilinear(
     return multiply_adds(terms + (prod(second) if len(early) < len(summed) else 0), a)
 
 
-def _weighted(table: TensorSpec, indices: TensorSpec, weights: TensorSpec | None) -> int:
-    return multiply_adds(indices.numel * table.shape[-1], table) if weights is not None else 0
+def _weighted(table: TensorSpec, indices: TensorSpec, weights: TensorSpec | None, skips: bool = False) -> Cost:
+    flops = multiply_adds(indices.numel * table.shape[-1], table) if weights is not None else 0
+    return Cost(kind="counted", flops=flops, at_most=_SKIPPED if skips and flops else "")
 
 
 @formula("aten._embedding_bag", "aten._embedding_bag_forward_only")
@@ -97,29 +101,40 @@ def embedding_bag(
     mode: int = 0,
     sparse: bool = False,
     weights: TensorSpec | None = None,
-    *_: Any,
-) -> int:
-    """With weights, a product of a sparse [bags, V] and the [V, D] table: 2 * indices * D; else sums alone: 0."""
-    return _weighted(table, indices, weights)
+    include_last_offset: bool = False,
+    padding_idx: int = -1,
+    **_: Any,
+) -> Cost:
+    """With weights, a product of a sparse [bags, V] and the [V, D] table: 2 * indices * D; else sums alone: 0.
+
+    Padding and what lies beyond a last offset is skipped: then it is an upper bound.
+    """
+    return _weighted(table, indices, weights, skips=include_last_offset or padding_idx >= 0)
 
 
 @formula("aten._embedding_bag_backward")
-def embedding_bag_backward(grad: TensorSpec, indices: TensorSpec, *rest: Any) -> int:
+def embedding_bag_backward(grad: TensorSpec, indices: TensorSpec, *rest: Any) -> Cost:
     """The table's gradient: each index adds its weighted row of the gradient to the table's: 2 * indices * D."""
-    return _weighted(grad, indices, _weights(rest[8:9]))
+    return _weighted(grad, indices, _weights(rest[8:9]), skips=_padded(rest[9:10]))
 
 
 @formula("aten._embedding_bag_dense_backward")
-def embedding_bag_dense_backward(grad: TensorSpec, indices: TensorSpec, *rest: Any) -> int:
+def embedding_bag_dense_backward(grad: TensorSpec, indices: TensorSpec, *rest: Any, **_: Any) -> Cost:
     """As embedding_bag_backward, with other arguments before the weights."""
-    return _weighted(grad, indices, _weights(rest[6:7]))
+    return _weighted(grad, indices, _weights(rest[6:7]), skips=_padded(rest[7:8]))
 
 
 def _weights(found: Sequence[TensorSpec | None]) -> TensorSpec | None:
     return found[0] if found else None
 
 
+def _padded(found: Sequence[int]) -> bool:
+    return bool(found) and found[0] >= 0
+
+
 @formula("aten._embedding_bag_per_sample_weights_backward")
-def embedding_bag_weights_backward(grad: TensorSpec, table: TensorSpec, indices: TensorSpec, *_: Any) -> int:
+def embedding_bag_weights_backward(
+    grad: TensorSpec, table: TensorSpec, indices: TensorSpec, *rest: Any, **_: Any
+) -> Cost:
     """Each weight's gradient is a dot product of a row of the gradient and a row of the table: 2 * indices * D."""
-    return _weighted(table, indices, table)
+    return _weighted(table, indices, table, skips=_padded(rest[3:4]))

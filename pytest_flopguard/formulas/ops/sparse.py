@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pytest_flopguard.core.measurement import Cost
 from pytest_flopguard.core.tensors import TensorSpec
 from pytest_flopguard.formulas.ops.matmul import multiply_adds
 from pytest_flopguard.formulas.registry import Unknown, formula
@@ -84,9 +85,10 @@ def mm_reduce_backward(
 
 
 @formula("aten.triangular_solve[sparse]")
-def triangular_solve(b: TensorSpec, a: TensorSpec, *_: Any, **__: Any) -> int:
-    """Each stored element of the triangle meets each right side once: 2 * stored * k."""
-    return multiply_adds((a.stored or 0) * b.shape[-1], a)
+def triangular_solve(b: TensorSpec, a: TensorSpec, *_: Any, **__: Any) -> Cost:
+    """Each stored element of the triangle meets each right side once: at most 2 * stored * k."""
+    reason = "elements that are stored outside the triangle are not used, and are counted"
+    return Cost(kind="counted", flops=multiply_adds((a.stored or 0) * b.shape[-1], a), at_most=reason)
 
 
 @formula("aten._spsolve[sparse]")

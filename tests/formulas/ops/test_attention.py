@@ -28,7 +28,6 @@ SCORES = 2 * 280 * 8
 FORWARD = SCORES + 2 * 280 * 6
 SEED = (2,)
 EMPTY = (0,)
-LENGTHS = (3,)
 
 
 class Loops(NamedTuple):
@@ -139,17 +138,6 @@ BACKWARDS = {
     ),
     "aten._cudnn_attention_backward": (*(OUT, Q, K, V, OUT, LSE, SEED, SEED, EMPTY, EMPTY, EMPTY, 5, 7, 0.0, True),),
 }
-# Where the cumulative lengths stand in the calls of kernels that take packed sequences.
-PACKED = {
-    "aten._flash_attention_forward": 3,
-    "aten._flash_attention_forward_no_dropout_inplace": 4,
-    "aten._efficient_attention_forward": 4,
-    "aten._cudnn_attention_forward": 4,
-    "aten._cudnn_attention_forward_no_dropout_inplace": 4,
-    "aten._flash_attention_backward": 6,
-    "aten._efficient_attention_backward": 6,
-    "aten._cudnn_attention_backward": 9,
-}
 
 
 @pytest.mark.parametrize("op", FORWARDS)
@@ -160,35 +148,6 @@ def test_every_kernel_counts_the_same_forward(cost: Costs, op: str) -> None:
 @pytest.mark.parametrize("op", BACKWARDS)
 def test_every_kernel_counts_the_same_backward(cost: Costs, op: str) -> None:
     assert cost(op, *BACKWARDS[op], scale=0.5) == Cost(kind="counted", flops=2 * FORWARD, kernel_recompute=SCORES)
-
-
-@pytest.mark.parametrize("op", PACKED)
-def test_packed_sequences_are_unknown(cost: Costs, op: str) -> None:
-    arguments = list((FORWARDS | BACKWARDS)[op])
-    for place in (PACKED[op], PACKED[op] + 1):
-        packed = [*arguments[:place], LENGTHS, *arguments[place + 1 :]]
-        found = cost(op, *packed)
-        assert (found.kind, found.flops) == ("unknown", None)
-        assert "cumulative lengths" in found.reason
-    assert cost(op, *arguments).kind == "counted"
-
-
-@pytest.mark.parametrize("argument", ["seqused_k", "block_table", "seqlen_k"])
-def test_keys_whose_number_is_a_value_are_unknown(argument: str) -> None:
-    dense = tuple(TensorSpec(each) for each in (QL, KL, VL))
-    call = OpCall(op="aten._flash_attention_forward", args=dense, kwargs={argument: TensorSpec((2,), "int32")})
-    found = REGISTRY.cost(call)
-    assert (found.kind, found.flops) == ("unknown", None)
-    assert "is a value, not a shape" in found.reason
-    left_out = OpCall(op="aten._flash_attention_forward", args=dense, kwargs={argument: None})
-    assert REGISTRY.cost(left_out).flops == FORWARD
-
-
-@pytest.mark.parametrize("op", ["_varlen_attn", "_varlen_attn_out", "_varlen_attn_backward"])
-def test_sequences_of_variable_length_are_unknown(cost: Costs, op: str) -> None:
-    found = cost(f"torch_attn.{op}", (8, 4, 8), (8, 4, 8), (8, 4, 8), LENGTHS, LENGTHS, 5, 5)
-    assert (found.kind, found.flops) == ("unknown", None)
-    assert "cumulative lengths" in found.reason
 
 
 def test_the_tables_hold_every_attention_op_of_torch(registry: Any) -> None:
