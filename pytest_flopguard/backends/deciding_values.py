@@ -9,21 +9,22 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import _disable_current_modes
+
+from pytest_flopguard.backends.constant_tensors import has_data, reading_values
+from pytest_flopguard.backends.torch_api.tensors import is_wrapped
 
 Values = tuple[int, ...]
 
 
 def values(tensor: Any) -> Values | None:
     """Return a tensor's elements as whole numbers, row by row; None where there are none to read."""
-    if not isinstance(tensor, torch.Tensor) or tensor.is_meta or isinstance(tensor, FakeTensor):
+    if not isinstance(tensor, torch.Tensor) or not has_data(tensor):
         return None
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor) or tensor.layout != torch.strided or tensor.is_nested:
+    if is_wrapped(tensor) or tensor.layout != torch.strided or tensor.is_nested:
         return None
     if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
         return None
-    with _disable_current_modes(), torch.no_grad():
+    with reading_values():
         return tuple(map(int, tensor.detach().reshape(-1).tolist()))
 
 

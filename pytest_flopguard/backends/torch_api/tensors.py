@@ -18,6 +18,7 @@ __all__ = [
     "device_constructors",
     "foreach_types",
     "is_non_overlapping_and_dense_or_false",
+    "is_wrapped",
     "make_subclass",
     "nested_sizes",
     "nested_tensor",
@@ -33,6 +34,8 @@ __all__ = [
     "view_base",
 ]
 
+# What torch.func wraps belongs to several calls at once.
+is_wrapped: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 MKLDNN: torch.layout = torch._mkldnn  # type: ignore[attr-defined]
 make_subclass: Callable[..., Any] = torch.Tensor._make_subclass
 swap_implementations: Callable[[torch.Tensor, torch.Tensor], None] = torch._C._swap_tensor_impl
