@@ -35,7 +35,7 @@ from pytest_flopguard.backends.known_op import KnownOp, learn
 from pytest_flopguard.backends.modules import ModuleTracker
 from pytest_flopguard.backends.new_threads import NewThreads
 from pytest_flopguard.backends.padded_heads import KERNELS, PAD, PaddedHeads, SeveralWidths
-from pytest_flopguard.backends.subclass_calls import Inside, has_tensor, pushed, subclasses
+from pytest_flopguard.backends.subclass_calls import Inside, has_tensor, is_planning, pushed, subclasses
 from pytest_flopguard.backends.tbc_backward import TbcBackward
 from pytest_flopguard.backends.torch_api.dispatch import OpOverload, TorchDispatchMode, mode_stack, push_mode
 from pytest_flopguard.backends.traffic import Traffic
@@ -96,6 +96,7 @@ class OpWatch(TorchDispatchMode):
         self.costs = costs
         self.active = False
         self.paused = False
+        self._inside = 0  # calls in progress that subclasses answer; a DTensor may be planning in one
         self.lock = RLock()  # held while what threads share changes; a finalizer may call ops in between
         self.modules = ModuleTracker(self._on_this_thread, self.lock)
         self.storages: Any = None
@@ -158,7 +159,7 @@ class OpWatch(TorchDispatchMode):
         return any(mode is self for mode in mode_stack())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self.paused or not self.active:
+        if self.paused or not self.active or (self._inside and is_planning()):
             return func(*args, **(kwargs or {}))
         op = self.plain.get(func)
         if op is None:
@@ -200,8 +201,12 @@ class OpWatch(TorchDispatchMode):
 
     def _look_inside(self, op: KnownOp, kinds: tuple[type, ...], func: Any, args: Any, kwargs: Any) -> Any:
         inside = Inside(self.__torch_dispatch__)
-        with inside.below():
-            out = func(*args, **(kwargs or {}))
+        self._inside += 1
+        try:
+            with inside.below():
+                out = func(*args, **(kwargs or {}))
+        finally:
+            self._inside -= 1
         seen = {self.plain[each].kind for each in inside.ops}
         if op.kind == "counted":
             silent = seen.isdisjoint(("counted", "unknown"))

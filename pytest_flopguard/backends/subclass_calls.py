@@ -44,7 +44,7 @@ class Inside(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if subclasses(types):
             return NotImplemented
-        if _planning():
+        if is_planning():
             return func(*args, **(kwargs or {}))
         out = self._see(func, types, args, kwargs)
         self.ops.add(func)
@@ -58,13 +58,13 @@ class Inside(TorchDispatchMode):
             yield
 
 
-def _planning() -> bool:
+def is_planning() -> bool:
     """Whether a DTensor is deciding how to shard a call, for which it tries ops on tensors without data."""
     planner = sys.modules.get(_PLANNER)
     if planner is None:
         return False
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename != __file__:
+    while frame is not None:  # to the end: another watch may stand between the planner and this one
         if frame.f_code.co_filename == planner.__file__:
             return True
         frame = frame.f_back

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from typing import Any
 from unittest.mock import patch
 
@@ -63,7 +65,8 @@ def surroundings(device: Device, tensors: SimulatedTensors) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(cuda_abi.active())
         stack.enter_context(torch.random.fork_rng(devices=()))
-        for owner, name, replacement in (*replacements(device), *_torch_itself(), _loading(device), *_libraries()):
+        own = (*_torch_itself(), _loading(device), *_device_meshes())
+        for owner, name, replacement in (*replacements(device), *own, *_libraries()):
             stack.enter_context(patch.object(owner, name, replacement))
         stack.enter_context(routed(device.gpu))
         stack.enter_context(tensors)
@@ -92,6 +95,31 @@ def _loading(device: Device) -> tuple[Any, str, Any]:
         return found
 
     return (*DEVICE_RESTORED, restored)
+
+
+def _device_meshes() -> Iterator[tuple[Any, str, Any]]:
+    # The ranks of a mesh are numbers that torch reads, not tensors of the device.
+    meshes = sys.modules.get("torch.distributed.device_mesh")
+    mesh = getattr(meshes, "DeviceMesh", None)
+    for name in ("__init__", "__getitem__", "_flatten", "_unflatten", "_concatenate", "_get_all_submeshes"):
+        if hasattr(mesh, name):
+            yield mesh, name, _without_modes(inspect.getattr_static(mesh, name))
+
+
+def _without_modes(method: Any) -> Any:
+    function = getattr(method, "__func__", method)
+
+    @wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with reading_values():
+            return function(*map(_with_values, args), **{name: _with_values(each) for name, each in kwargs.items()})
+
+    return type(method)(called) if isinstance(method, (staticmethod, classmethod)) else called
+
+
+def _with_values(given: Any) -> Any:
+    known = known_values.value(given) if isinstance(given, FakeTensor) else None
+    return given if known is None else known
 
 
 def _libraries() -> Iterator[tuple[Any, str, Any]]:
