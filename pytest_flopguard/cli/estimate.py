@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flopguard.cli.mistakes import Mistakes, amount, number
 from pytest_flopguard.cli.model_argument import HELP, subject
+from pytest_flopguard.formulas.architectures.models import checked_length
 from pytest_flopguard.formulas.architectures.pairs import CONVENTIONS
 from pytest_flopguard.formulas.estimates.asked import RECIPES_BY_DTYPE, Machine, Subject, Workload
 from pytest_flopguard.formulas.estimates.estimate import estimate
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 _TIMES = ("mfu", "seconds", "gpu_hours")
 _LAYOUT = ("gpus", "tensor", "pipeline", "zero")
-_ONLY_IN_TRAINING: Mapping[str, str | None] = MappingProxyType(
-    {"recipe": "", "optimizer": "", "recompute": "none", "zero": None}
+_ONLY_IN_TRAINING: Mapping[str, str | bool | None] = MappingProxyType(
+    {"recipe": "", "optimizer": "", "recompute": "none", "zero": None, "sequence_parallel": False}
 )
 
 
@@ -54,6 +55,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     machine.add_argument("--gpus", metavar="N", help="how many of them; 1 by default")
     machine.add_argument("--sparse", action="store_true", help="the peak with 2:4 sparse weights")
     machine.add_argument("--tensor", metavar="T", help="tensor-parallel size")
+    machine.add_argument("--sequence-parallel", action="store_true", help="divide norms by --tensor, too; with --train")
     machine.add_argument("--pipeline", metavar="P", help="pipeline stages")
     machine.add_argument("--zero", metavar="STAGE", help="ZeRO stage of the data-parallel copies, 0 to 3")
     machine.add_argument("--mfu", metavar="SHARE", help="the share of the peak that you expect, such as 0.4 or 40%%")
@@ -92,6 +94,9 @@ def _work(options: argparse.Namespace, mistakes: Mistakes, model: Subject | None
     if model is not None and options.seq is None and model.sizes is not None and not model.reads_images:
         mistakes.expected("--seq", None, "the tokens of each sequence")
     batch, seq = mistakes.number("--batch", options.batch), mistakes.number("--seq", options.seq)
+    if model is not None and model.sizes is not None and seq is not None:
+        sizes = model.sizes
+        mistakes.read(lambda: checked_length(sizes, seq))
     trains = options.train or tokens is not None
     for name, usual in _ONLY_IN_TRAINING.items():
         if not trains and getattr(options, name) != usual:
@@ -121,7 +126,7 @@ def _work(options: argparse.Namespace, mistakes: Mistakes, model: Subject | None
 
 def _machine(options: argparse.Namespace, mistakes: Mistakes) -> Machine | None:
     if options.gpu is None:
-        for name in (*_LAYOUT, *_TIMES, "sparse"):
+        for name in (*_LAYOUT, *_TIMES, "sparse", "sequence_parallel"):
             if getattr(options, name) not in (None, False):
                 mistakes.expected(_flag(name), getattr(options, name), "--gpu beside it")
         return None
@@ -148,6 +153,7 @@ def _machine(options: argparse.Namespace, mistakes: Mistakes) -> Machine | None:
             tensor=sizes["tensor"],
             pipeline=sizes["pipeline"],
             zero=stage,
+            sequence_parallel=options.sequence_parallel,
             **times,
         ),
     )

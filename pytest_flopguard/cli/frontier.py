@@ -13,8 +13,9 @@ from pytest_flopguard.cli.picture_file import PLOT_HELP, write
 from pytest_flopguard.core.errors import SizeError, message
 from pytest_flopguard.core.units import Unit
 from pytest_flopguard.formulas.rates import above_zero
-from pytest_flopguard.formulas.scaling.isoflop import Point, frontier, isoflop_slice
-from pytest_flopguard.formulas.scaling.parametric_loss import FITS, Fit, fit
+from pytest_flopguard.formulas.scaling.isoflop import Point, frontier, isoflop_slice, loss_law
+from pytest_flopguard.formulas.scaling.kaplan_loss import KAPLAN_FITS, KaplanFit
+from pytest_flopguard.formulas.scaling.parametric_loss import FITS, Fit
 from pytest_flopguard.reporters import frontier_chart
 from pytest_flopguard.reporters.picture import check_suffix
 
@@ -30,8 +31,8 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "frontier",
         help="tell which model has the least loss for a training compute",
-        description="Tell parameters, tokens and loss of the best model for each compute, by a fit of "
-        "L = E + A/N^alpha + B/D^beta with C = 6ND.",
+        description="Show parameters, tokens and loss of the best model for each compute, with C = 6ND, by a fit of "
+        "L = E + A/N^alpha + B/D^beta, or of Kaplan's L = [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D.",
     )
     parser.add_argument(
         "--compute",
@@ -40,7 +41,9 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="training FLOPs: a list 1e20,5.76e23, or a range 1e18:1e24 in steps of ten; "
         "the nine of the Chinchilla paper by default",
     )
-    parser.add_argument("--fit", default="chinchilla", help=f"{', '.join(FITS)}; chinchilla by default")
+    parser.add_argument(
+        "--fit", default="chinchilla", help=f"{', '.join((*FITS, *KAPLAN_FITS))}; chinchilla by default"
+    )
     parser.add_argument(
         "--points", default="21", metavar="N", help="points of each curve of equal compute; 21 by default"
     )
@@ -53,7 +56,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the frontier; draw it with the curves of equal compute."""
     mistakes = Mistakes()
-    law = mistakes.read(lambda: fit(options.fit))
+    law = mistakes.read(lambda: loss_law(options.fit))
     computes = mistakes.read(lambda: sorted(set(_computes(options.compute))))
     points = mistakes.number("--points", options.points)
     span = mistakes.read(lambda: above_zero("--span", number("--span", options.span)))
@@ -73,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _document(law: Fit, best: tuple[Point, ...], curves: list[tuple[Point, ...]]) -> dict[str, object]:
+def _document(law: Fit | KaplanFit, best: tuple[Point, ...], curves: list[tuple[Point, ...]]) -> dict[str, object]:
     return {
         "fit": asdict(law),
         "exponents": {"parameters": law.parameter_exponent, "tokens": law.data_exponent},

@@ -50,6 +50,7 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "backend-unavailable": "backend {name!r} cannot be used: {reason}",
         "bad-size": "{name} = {value!r}: expected {rule}",
         "unknown-name": "unknown {kind} {name!r}; known are {known}{hint}",
+        "program-raised": "the program {program} raised {error}",
         "bad-config": "the config of {model_type!r}: {problem}",
         "unknown-architecture": "no closed form for the architecture {name!r}{hint}; known are {known}",
         "bad-baseline": "not a baseline file that can be used: {reason}",

@@ -313,7 +313,8 @@ def test_the_tables_show_the_same_numbers(told: Told) -> None:
             ["batch = 3: expected a multiple of data-parallel copies = 2"],
         ),
         (["gpt2", "--seq", "8", "--train", "--gpu", "h100", "--zero", "4"], ["zero = 4: expected one of 0, 1, 2, 3"]),
-        (["7B", "--train", "--recompute", "full"], ["recompute = 'full': expected 'none', as a number of parameters"]),
+        (["7B", "--train", "--recompute", "selective"], ["recompute = 'selective': expected 'none' or 'full', as a"]),
+        (["gpt2", "--seq", "1025"], ["seq = 1025: expected at most 1024: gpt2 has a table of 1024 positions"]),
         (["7Q"], ["MODEL = '7Q': 'Q' is no unit of a count"]),
         (["vit-b-16", "--seq", "4"], ["seq = 4: expected 1: vit reads whole images"]),
         (["vit-b-16", "--tokens", "1T"], ["tokens = 1000000000000: expected none: a run over images or sound"]),
@@ -364,5 +365,5 @@ def test_a_run_that_leaves_a_fraction_of_a_flop_is_refused(refused: Refused, ask
     # Mistral's window: a token's causal share of s * w - w * (w - 1) / 2 pairs is not whole at s = 6000.
     asked = ["estimate", "mistral-7b", "--seq", "6000", "--attention", "causal"]
     assert ask(*asked)["flops"]["per_token"] is None
-    assert "expected a multiple of batch * seq = 6000" in refused(*asked, "--tokens", "10007")[0]
+    assert "expected a multiple of the 6000 tokens of a step" in refused(*asked, "--tokens", "10007")[0]
     assert ask(*asked, "--tokens", "6000000")["run"]["flops"]

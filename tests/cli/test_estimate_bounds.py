@@ -57,3 +57,38 @@ def test_no_implementation_is_faster_than_the_lower_bound(ask: Ask) -> None:
     train = ("gpt2", "--seq", "1024", "--train", "--gpu", "a100")
     assert least(*train, "--recompute", "full") == least(*train)
     assert ask("estimate", "7B", "--seq", "8", "--gpu", "h100")["time"]["at_least_seconds"] is None
+
+
+def test_a_token_of_an_encoder_decoder_passes_half_of_it(ask: Ask) -> None:
+    """Brown et al. 2020, table D.1: T5-11B on 1,000 B tokens is 3.30e22 = 3*N*D, tokens of source and target."""
+    found = ask("estimate", "t5-11b", "--seq", "512", "--tokens", "1024G")
+    assert found["run"]["by_rule"] == 3 * found["parameters"] * 1024 * 10**9
+    # A step of 512 source and 512 target tokens: the run is 10**9 such steps.
+    assert found["run"]["flops"] == found["flops"]["total"] * 10**9
+    assert found["flops"]["per_token"] * 1024 == found["flops"]["total"]
+    assert found["flops"]["by_rule"] == 3 * found["parameters"] * 1024
+    assert "of source and target together" in found["how"]["run.tokens"]
+
+
+def test_full_recompute_of_a_number_of_parameters_is_8nd(ask: Ask) -> None:
+    found = ask("estimate", "1.7T", "--tokens", "13T", "--recompute", "full")
+    # 2ND forward, 4ND backward, 2ND again.
+    assert found["run"]["flops"] == 8 * 1_700_000_000_000 * 13_000_000_000_000
+    assert found["run"]["by_rule"] == 6 * 1_700_000_000_000 * 13_000_000_000_000
+
+
+def test_sequence_parallelism_has_a_switch(ask: Ask) -> None:
+    """Korthikanti et al. 2022, table 2, GPT-3: sbh(10 + 24/t + 5as/(ht)) without it, sbh/t*(34 + 5as/h) with it."""
+    asked = ["estimate", "gpt-3-175b", "--seq", "2048", "--train", "--gpu", "a100", "--gpus", "8", "--tensor", "8"]
+    plain, parallel = (ask(*asked, *flag)["memory"]["per_gpu"]["activations"] for flag in ([], ["--sequence-parallel"]))
+    s, h, a, t, layers = 2048, 12288, 96, 8, 96
+    whole = layers * s * h * 10
+    assert plain - parallel == whole - whole // t
+    assert 5 * a * s // h == 80
+
+
+def test_the_recipe_is_named(ask: Ask) -> None:
+    found = ask("estimate", "gpt2", "--seq", "8", "--train")
+    assert found["memory"]["recipe"] == "mixed-adamw"
+    assert "float32 master weights" in found["how"]["memory.recipe"]
+    assert "flopguard memory" in found["how"]["memory.recipe"]

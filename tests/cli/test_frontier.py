@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from pytest_flopguard.formulas.scaling.kaplan_loss import kaplan_fit
+
 Ask = Callable[..., dict[str, Any]]
 Told = Callable[..., str]
 Refused = Callable[..., list[str]]
@@ -72,7 +74,7 @@ def test_the_chart_is_written(suffix: str, tmp_path: Path, told: Told) -> None:
     [
         (
             ["--fit", "chinchila"],
-            "unknown fit 'chinchila'; known are besiroglu, chinchilla, chinchilla-rounded; did you",
+            "unknown fit 'chinchila'; known are besiroglu, chinchilla, chinchilla-rounded, kaplan-joint, kaplan",
         ),
         (["--compute", "0"], "--compute = 0: expected a whole number, 1 or more"),
         (["--compute", "1e21 FLOP/s"], "is a rate; a budget is a count"),
@@ -87,3 +89,16 @@ def test_the_chart_is_written(suffix: str, tmp_path: Path, told: Told) -> None:
 def test_wrong_input_is_one_clear_error(arguments: list[str], told: str, refused: Refused) -> None:
     (line,) = refused("frontier", *arguments)
     assert told in line
+
+
+def test_kaplans_laws_have_a_frontier_too(ask: Ask) -> None:
+    """The optimum of L(N, C/(6N)) is lower than a size 1 % to either side; N_opt ~ C^(alpha_D/(alpha_N + alpha_D))."""
+    for name in ("kaplan-single", "kaplan-joint"):
+        best = ask("frontier", "--compute", "6.3e24", "--fit", name)["frontier"][0]
+        law = kaplan_fit(name)
+        for factor in (0.99, 1.01):
+            parameters = round(best["parameters"] * factor)
+            assert law.loss(parameters, 6_300_000 * 10**18 // (6 * parameters)) > best["loss"]
+    # 0.095 / (0.076 + 0.095)
+    found = ask("frontier", "--compute", "6.3e24", "--fit", "kaplan-single")
+    assert found["exponents"]["parameters"] == pytest.approx(0.5556, abs=0.0001)

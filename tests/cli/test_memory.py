@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from pytest_flopguard.backends.simulated.fitting import largest
 from pytest_flopguard.cli import main
+from pytest_flopguard.formulas.architectures.families import from_config
+from pytest_flopguard.formulas.architectures.models import parameters
 
 MIB = 2**20
 # One step makes and drops a block of batch x seq KiB.
@@ -117,3 +119,115 @@ def test_the_largest_is_the_last_that_fits(limit: int, most: int) -> None:
     assert largest(fits, most) == min(limit, most)
     assert all(1 <= each <= most for each in tried)
     assert len(tried) == len(set(tried))
+
+
+# A config of each kind that is small enough to run in a second: class, inputs, and the spans of its inference.
+KINDS = {
+    "gpt2": ({"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 16, "vocab_size": 100}, ["prefill", "decode"]),
+    "t5": (
+        {"d_model": 32, "d_ff": 64, "num_layers": 2, "num_heads": 2, "d_kv": 16, "vocab_size": 100},
+        ["prefill", "decode"],
+    ),
+    "vit": (
+        {
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": 32, "patch_size": 16, "num_channels": 3, "num_labels": 10,
+        },
+        ["forward"],
+    ),
+    "whisper": (
+        {
+            "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "num_mel_bins": 10,
+            "vocab_size": 100, "max_source_positions": 20, "max_target_positions": 16, "pad_token_id": 0,
+        },
+        ["prefill", "decode"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", KINDS)
+def test_each_kind_of_model_has_its_own_class_and_inputs(
+    model_type: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields, spans = KINDS[model_type]
+    config = {"model_type": model_type, **fields}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    assert main(["memory", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["spans"]) == ["building", *spans]
+    # Every parameter in bfloat16, the encoder's too. Each tensor takes up to 511 bytes more, and there are below 150.
+    weights = 2 * parameters(from_config(config))
+    assert weights <= found["by_category"]["parameters"] < weights + 150 * 512
+    assert main(["memory", str(path), "--json", "--train"]) == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert list(trained["spans"]) == ["building", "step"]
+    assert trained["by_category"]["optimizer_state"] >= 2 * weights
+
+
+@pytest.mark.slow
+def test_inference_holds_a_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One wide layer of 8 heads of 64, 1,025 tokens: the decode step holds keys and values of 1,024 tokens at least."""
+    path = tmp_path / "config.json"
+    config = {
+        "model_type": "llama", "hidden_size": 512, "intermediate_size": 16, "num_hidden_layers": 1,
+        "num_attention_heads": 8, "vocab_size": 8,
+    }  # fmt: skip
+    path.write_text(json.dumps(config), encoding="utf-8")
+    assert main(["memory", str(path), "--seq", "1025", "--batch", "4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["spans"]
+    # 2 * 4 sequences * 1,024 tokens * 512 numbers of 2 bytes.
+    assert found["decode"]["peak_bytes"] - found["building"]["peak_bytes"] >= 2 * 4 * 1024 * 512 * 2
+
+
+def test_more_tokens_than_positions_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "gpt2", **KINDS["gpt2"][0]}), encoding="utf-8")
+    for arguments in (["memory", str(path)], ["estimate", str(path)], ["context", str(path)]):
+        assert main([*arguments, "--seq", "17"]) == 2
+        assert "expected at most 16" in capsys.readouterr().err
+    # A table of positions in a model without a closed form.
+    opt = {
+        "model_type": "opt", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "ffn_dim": 64,
+        "vocab_size": 100, "max_position_embeddings": 128, "word_embed_proj_dim": 32,
+    }  # fmt: skip
+    path.write_text(json.dumps(opt), encoding="utf-8")
+    assert main(["memory", str(path), "--seq", "129"]) == 2
+    assert "expected at most 128" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"model_type": "zzz"}, "transformers refuses it: Unrecognized model identifier: zzz"),
+        ({"model_type": "clap"}, "transformers has no class for it"),
+        ({**KINDS["gpt2"][0], "model_type": "llama", "hidden_size": 65, "num_attention_heads": 4}, "65"),
+    ],
+)
+def test_a_config_that_cannot_run_is_refused(
+    config: dict[str, object], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    assert main(["memory", str(path), "--seq", "8"]) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_options_that_would_do_nothing_are_refused(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["memory", f"{program}:blocks", "--train", "--dtype", "float16"]) == 2
+    found = capsys.readouterr().err
+    assert "--train = True: expected none: a program of your own decides that" in found
+    assert "--dtype = 'float16': expected none" in found
+    assert main(["memory", "vit-b-16", "--seq", "4", "--optimizer", "adm", "--largest", "all"]) == 2
+    found = capsys.readouterr().err
+    for part in ("--seq = 4: expected none: an image", "--optimizer = 'adm': expected adamw,", "--train", "--largest"):
+        assert part in found
+
+
+def test_a_program_that_raises_is_no_answer(program: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / f"{program}.py").write_text("def step(batch, seq):\n    return lambda: 1 / 0\n", encoding="utf-8")
+    assert main(["memory", f"{program}:step"]) == 2
+    found = capsys.readouterr().err
+    assert f"{program}.py:2: the program {program}:step raised ZeroDivisionError: division by zero" in found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -36,17 +36,47 @@ class Target:
         return machine
 
 
-def peak_of(program: Program, batch: int, seq: int, target: Target) -> MemoryPeak:
-    """Return the peak of some steps on a GPU that never ends, with who held it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peaks:
+    """The peak of a whole run, that of building what it needs, and those of the parts of its steps by name."""
+
+    run: MemoryPeak
+    building: MemoryPeak | None
+    spans: Mapping[str, MemoryPeak]
+
+    @property
+    def reserved(self) -> int:
+        """The most bytes that the allocator took from the device, building included."""
+        return self.run.detail["reserved_peak_bytes"]
+
+    @property
+    def step(self) -> MemoryPeak:
+        """The highest peak of the step's parts; building is not among them."""
+        return max(self.spans.values(), key=lambda each: each.peak_bytes)
+
+
+def peaks_of(program: Program, batch: int, seq: int, target: Target) -> Peaks:
+    """Return the peaks of some steps on a GPU that never ends, with what uses the memory."""
     machine = target.start(UNLIMITED)
     memory = SimulatedMemory(machine, None)
     with machine.world(), memory:
+        run = memory.begin()
         span = memory.begin()
-        _run(program, batch, seq)
-        found = memory.end(span)
-    if not found:
+        parts = program(batch, seq)
+        building = memory.end(span)
+        spans: dict[str, MemoryPeak] = {}
+        for _ in range(STEPS):
+            for name, part in parts.items():
+                span = memory.begin()
+                part()
+                for peak in memory.end(span):
+                    if name not in spans or peak.peak_bytes > spans[name].peak_bytes:
+                        spans[name] = peak
+        gc.collect()  # a model has cycles: what is alive afterwards is not for chance to say
+        found = memory.end(run)
+    if not found or not spans:
         raise FlopguardError(f"the program for batch {batch} and seq {seq} put nothing on the device")
-    return found[0]
+    return Peaks(run=found[0], building=next(iter(building), None), spans=spans)
 
 
 def fits(program: Program, batch: int, seq: int, target: Target) -> bool:
@@ -54,7 +84,10 @@ def fits(program: Program, batch: int, seq: int, target: Target) -> bool:
     machine = target.start(target.capacity)
     try:
         with machine.running():
-            _run(program, batch, seq)
+            parts = program(batch, seq)
+            for part in (*parts.values(),) * STEPS:
+                part()
+            gc.collect()
     except torch.OutOfMemoryError:
         return False
     return True
@@ -76,10 +109,3 @@ def largest(fits_at: Callable[[int], bool], most: int) -> int:
         else:
             bad = middle
     return good
-
-
-def _run(program: Program, batch: int, seq: int) -> None:
-    step = program(batch, seq)
-    for _ in range(STEPS):
-        step()
-    gc.collect()  # a model has cycles: what is alive afterwards is not for chance to say

@@ -62,6 +62,24 @@ def closed_form(sizes: Sizes, *, batch: int = 1, seq: int = 1, past: int = 0, at
     return vision_transformer(sizes, batch=batch)
 
 
+def position_limit(sizes: Sizes) -> int | None:
+    """Return how many tokens a sequence has at most, as a table of learned positions ends; None where none does."""
+    if isinstance(sizes, WhisperSizes):
+        return sizes.target_positions
+    if isinstance(sizes, DecoderSizes | EncoderSizes):
+        return sizes.positions or None
+    return None
+
+
+def checked_length(sizes: Sizes, seq: int) -> int:
+    """Return a sequence's tokens; SizeError where there are more than the model has positions for."""
+    limit = position_limit(sizes)
+    if limit is not None and seq > limit:
+        rule = f"at most {limit}: {sizes.name} has a table of {limit} positions"
+        raise SizeError(message("bad-size", name="seq", value=seq, rule=rule))
+    return seq
+
+
 def parameter_terms(sizes: Sizes) -> dict[str, int]:
     """Return the parameters of any family's sizes by part, exact, each shared one once."""
     if isinstance(sizes, DecoderSizes):

@@ -130,6 +130,7 @@ class Machine:
     tensor: int | None = None
     pipeline: int | None = None
     zero: int | None = None
+    sequence_parallel: bool = False
     mfu: float | None = None
     seconds: float | None = None
     gpu_hours: float | None = None
@@ -143,6 +144,9 @@ class Machine:
         for name in ("seconds", "gpu_hours"):
             if getattr(self, name) is not None:
                 above_zero(name, getattr(self, name))
+        if self.sequence_parallel and (self.tensor or 1) == 1:
+            rule = "a tensor-parallel size above 1 with it"
+            raise SizeError(message("bad-size", name="sequence_parallel", value=True, rule=rule))
         if self.laid_out:
             divided("gpus", self.gpus, "tensor * pipeline", self.shards)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pytest_flopguard.core.errors import SizeError, message
-from pytest_flopguard.formulas.architectures.models import closed_form
+from pytest_flopguard.formulas.architectures.models import checked_length, closed_form
 from pytest_flopguard.formulas.estimates.asked import Subject
 from pytest_flopguard.formulas.estimates.work import EDGES, in_core
 
@@ -54,7 +54,7 @@ def context_cost(subject: Subject, seq: int, attention: str) -> ContextCost:
     if subject.sizes is None or subject.reads_images:
         rule = "a model that reads sequences of any length"
         raise SizeError(message("bad-size", name="MODEL", value=subject.name, rule=rule))
-    form = closed_form(subject.sizes, seq=seq, attention=attention)
+    form = closed_form(subject.sizes, seq=checked_length(subject.sizes, seq), attention=attention)
     core = sum(each.forward for each in form if in_core(each.name))
     edges = sum(each.forward for each in form if each.name in EDGES)
     return ContextCost(seq=seq, attention=attention, core=core, layers=form.forward - core - edges, edges=edges)

@@ -11,9 +11,10 @@ from pytest_flopguard.formulas.breakdown import Breakdown
 from pytest_flopguard.formulas.dtypes import dtype_bytes, dtype_name
 from pytest_flopguard.formulas.estimates.asked import Machine, Subject, Workload
 from pytest_flopguard.formulas.estimates.least_work import least_flops
-from pytest_flopguard.formulas.estimates.work import core_of, rule_flops, run_flops
+from pytest_flopguard.formulas.estimates.work import core_of, rule_factor, rule_flops, run_flops, step_tokens
 from pytest_flopguard.formulas.hardware.roofline import Roofline, roofline
 from pytest_flopguard.formulas.memory.decoder import decoder_kv_cache
+from pytest_flopguard.formulas.scaling.compute import forward_compute
 from pytest_flopguard.formulas.scaling.training_time import SECONDS_PER_HOUR, training_seconds, utilization
 
 _FULL = {"compute": "at the full peak of compute", "memory": "at the full bandwidth of the memory"}
@@ -63,7 +64,7 @@ def time_figures(
         "time.gpu_hours": Figure(value=seconds * machine.gpus / SECONDS_PER_HOUR, how="hours of one GPU"),
         "mfu": Figure(value=used, unit="share", how="what the model asks for / (time * peak)"),
         "hfu": _hardware(job, seconds, machine, peak),
-        "mfu_by_rule": _by_rule(job, seconds, machine, peak, f"{6 if work.train else 2}*N*D / (time * peak)"),
+        "mfu_by_rule": _by_rule(job, seconds, machine, peak, f"{rule_factor(subject, work)}*N*D / (time * peak)"),
         "mfu_by_palm": _by_palm(job, seconds, machine, peak),
         "tokens_per_second": (
             inapplicable("images are not tokens")
@@ -83,16 +84,18 @@ def _job(subject: Subject, work: Workload, form: Breakdown | None) -> _Job:
             by_rule=rule_flops(subject, work, work.tokens),
             core=None if form is None else run_flops(subject, work, core_of(form), recompute=False),
         )
-    rule = rule_flops(subject, work, work.new)
+    tokens = step_tokens(subject, work)
+    rule = rule_flops(subject, work, tokens)
     if form is None:
         flops = rule or 0  # only sizes can lack a rule
-        return _Job(of=work.step, tokens=work.new, model=flops, done=flops, by_rule=flops, core=None)
+        again = forward_compute(subject.parameters, tokens) if work.recompute == "full" else 0
+        return _Job(of=work.step, tokens=tokens, model=flops, done=flops + again, by_rule=flops, core=None)
     core = core_of(form)
     model = form.training_step if work.train else form.forward
     done = form.hardware_step if work.train else form.forward
     return _Job(
         of=work.step,
-        tokens=work.new,
+        tokens=tokens,
         model=model,
         done=done,
         by_rule=rule,
@@ -117,7 +120,7 @@ def _bounds(subject: Subject, work: Workload, machine: Machine) -> dict[str, Fig
         return dict.fromkeys(names, unknown(reason))
     flops = least_flops(subject.sizes, work)
     if work.tokens:
-        flops = flops * work.tokens // work.new
+        flops = flops * work.tokens // step_tokens(subject, work)
     # Products of float32 may run on the tensor cores, if torch is told so.
     tf32 = dtype_name(work.dtype) == "float32" and _MOST_FLOAT32 in machine.gpu.dense and not machine.sparse
     least = roofline(

@@ -19,17 +19,19 @@ _SIXTEEN = 16
 _MEASURED = ("llama", "mistral", "qwen2", "qwen3", "mixtral")
 
 
-def activations(subject: Subject, work: Workload, batch: int, tensor: int = 1) -> Figure:
+def activations(
+    subject: Subject, work: Workload, batch: int, tensor: int = 1, *, sequence_parallel: bool = False
+) -> Figure:
     """Return the bytes that the backward needs of the forward, where a formula was measured or published."""
     sizes = subject.sizes
     if not isinstance(sizes, DecoderSizes):
         return unknown("no formula for what this architecture keeps for its backward")
     slides = any(0 < window < work.seq for window in sizes.windows)
     if sizes.name in _MEASURED and not slides and dtype_bits(work.dtype) >= _SIXTEEN:
-        return known(lambda: _llama_activations(sizes, work, batch, tensor))
+        return known(lambda: _llama_activations(sizes, work, batch, tensor, sequence_parallel))
     plain = sizes.kv_heads == sizes.heads and sizes.ff == 4 * sizes.width and not sizes.gated
     if plain and sizes.experts is None and dtype_bits(work.dtype) == _SIXTEEN:
-        return known(lambda: _gpt_activations(sizes, work, batch, tensor))
+        return known(lambda: _gpt_activations(sizes, work, batch, tensor, sequence_parallel))
     windows = " and windows shorter than the sequence" if slides else ""
     return unknown(
         f"no formula for what {sizes.name} in {work.dtype}{windows} keeps for its backward: there is one for "
@@ -38,9 +40,15 @@ def activations(subject: Subject, work: Workload, batch: int, tensor: int = 1) -
     )
 
 
-def _llama_activations(sizes: DecoderSizes, work: Workload, batch: int, tensor: int) -> Figure:
+def _llama_activations(sizes: DecoderSizes, work: Workload, batch: int, tensor: int, sequence_parallel: bool) -> Figure:
     layers = decoder_activations(
-        sizes, batch=batch, sequence=work.seq, dtype=work.dtype, recompute=work.recompute, tensor=tensor
+        sizes,
+        batch=batch,
+        sequence=work.seq,
+        dtype=work.dtype,
+        recompute=work.recompute,
+        tensor=tensor,
+        sequence_parallel=sequence_parallel,
     )
     edges = llama_edges(
         batch=batch,
@@ -51,22 +59,23 @@ def _llama_activations(sizes: DecoderSizes, work: Workload, batch: int, tensor: 
         dtype=work.dtype,
     )
     how = f"saved for backward by transformers' {sizes.name} on torch, fused attention"
-    how += "; norms and head whole on each GPU" if tensor > 1 else ""
+    whole = "head" if sequence_parallel else "norms and head"
+    how += f"; {whole} whole on each GPU" if tensor > 1 else ""
     return Figure(value=layers.total + edges.total, unit="B", how=how)
 
 
-def _gpt_activations(sizes: DecoderSizes, work: Workload, batch: int, tensor: int) -> Figure:
+def _gpt_activations(sizes: DecoderSizes, work: Workload, batch: int, tensor: int, sequence_parallel: bool) -> Figure:
     layer = layer_activations(
         batch=batch,
         sequence=work.seq,
         width=sizes.width,
         heads=sizes.heads,
         tensor=tensor,
-        sequence_parallel=tensor > 1,
+        sequence_parallel=sequence_parallel,
         recompute=work.recompute,
     )
     edges = edge_activations(batch=batch, sequence=work.seq, width=sizes.width, vocabulary=sizes.vocab, tensor=tensor)
-    parallel = ", sequence parallel" if tensor > 1 else ""
+    parallel = ", sequence parallel" if sequence_parallel else ""
     return Figure(
         value=sizes.layers * layer.total + edges.total,
         unit="B",

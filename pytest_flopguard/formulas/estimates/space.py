@@ -64,10 +64,16 @@ def _training(subject: Subject, work: Workload) -> dict[str, Figure]:
     found = {name: Figure(value=each * count, unit="B", how=f"{each} bytes * N") for name, each in parts}
     source = f"{recipe.weights} bytes * N, {recipe.name}: {recipe.source}"
     found["weights"] = Figure(value=recipe.weights * count, unit="B", how=source)
-    return found | {
-        "activations": activations(subject, work, work.batch),
-        "kv_cache": inapplicable("training keeps no cache"),
-    }
+    master = "float32 master weights" if recipe.master else f"no master weights, all in {work.dtype}"
+    how = f"{recipe.total} bytes per parameter, {master}; flopguard memory runs one dtype without master weights"
+    return (
+        {"recipe": Figure(value=recipe.name, how=how)}
+        | found
+        | {
+            "activations": activations(subject, work, work.batch),
+            "kv_cache": inapplicable("training keeps no cache"),
+        }
+    )
 
 
 def _cache(subject: Subject, work: Workload, *, batch: int, tensor: int = 1) -> Figure:
@@ -96,7 +102,7 @@ def _number(number: int, what: str) -> str:
 
 
 def _sum(parts: dict[str, Figure]) -> Figure:
-    names = [name for name in parts if name != "kv_cache_per_sequence"]
+    names = [name for name in parts if name not in ("kv_cache_per_sequence", "recipe")]
     missing = [name for name in names if parts[name].value is None and parts[name].applies]
     total = sum(value for name in names if isinstance(value := parts[name].value, int))
     if missing:
@@ -124,7 +130,7 @@ def _per_gpu(subject: Subject, work: Workload, machine: Machine | None) -> dict[
         layout = f"tensor {tensor} * pipeline {stages} * data {machine.copies}, ZeRO {machine.zero or 0}"
         # ZeRO 3 gathers a layer's weights where it is computed, and lets them go after it.
         layout += ", without what is gathered at the moment" if machine.zero == _GATHERS else ""
-        kept = activations(subject, work, batch, tensor)
+        kept = activations(subject, work, batch, tensor, sequence_parallel=machine.sequence_parallel)
         if stages > 1:
             kept = unknown("no formula here for the microbatches that a pipeline holds at once")
         found = {name: Figure(value=held.parts()[name], unit="B", how=layout) for name in _parts()}

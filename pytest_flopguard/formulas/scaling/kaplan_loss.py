@@ -38,6 +38,25 @@ class KaplanFit:
         by_size = pow(self.n_c / positive("parameters", parameters), self.alpha_n / self.alpha_d)
         return pow(by_size + self.d_c / positive("tokens", tokens), self.alpha_d)
 
+    @property
+    def parameter_exponent(self) -> float:
+        """The a of N_opt ~ C^a: alpha_D / (alpha_N + alpha_D)."""
+        return self.alpha_d / (self.alpha_n + self.alpha_d)
+
+    @property
+    def data_exponent(self) -> float:
+        """The b of D_opt ~ C^b: alpha_N / (alpha_N + alpha_D)."""
+        return self.alpha_n / (self.alpha_n + self.alpha_d)
+
+    def optimum(self, compute: int) -> tuple[int, int]:
+        """(N, D) of least loss with 6*N*D = C, each to the nearest whole number.
+
+        With r = alpha_N/alpha_D the derivative of (N_c/N)^r + 6*D_c*N/C is 0 at N = (r*N_c^r*C/(6*D_c))^(1/(1 + r)).
+        """
+        r, work = self.alpha_n / self.alpha_d, positive("compute", compute) / 6
+        parameters = pow(r * pow(self.n_c, r) * work / self.d_c, 1 / (1 + r))
+        return max(1, round(parameters)), max(1, round(work / parameters))
+
 
 # The joint equation has constants of its own (table 2); those of L(N) and L(D) alone are often put into it by mistake.
 _ROWS = (

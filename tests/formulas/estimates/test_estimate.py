@@ -76,7 +76,9 @@ def test_activations_per_gpu_fall_with_the_copies_and_with_the_parts() -> None:
     copies = values(GPT2, work, Machine(gpu=H100, gpus=8, zero=0))["memory.per_gpu.activations"]
     assert copies * 8 == whole
     # 12 heads over 4 devices, all of sbh(34 + 5as/h) and of the edges divided.
-    parts = values(GPT2, work, Machine(gpu=H100, gpus=4, tensor=4))["memory.per_gpu.activations"]
+    parts = values(GPT2, work, Machine(gpu=H100, gpus=4, tensor=4, sequence_parallel=True))[
+        "memory.per_gpu.activations"
+    ]
     assert parts * 4 == whole
     uneven = estimate(GPT2, work, Machine(gpu=H100, gpus=8, tensor=8)).figures["memory.per_gpu.activations"]
     assert uneven.value is None
@@ -178,7 +180,8 @@ def test_a_count_alone() -> None:
         lambda: Machine(gpu=H100, gpu_hours=-1.0),
         lambda: Machine(gpu=H100, zero=4),
         lambda: Machine(gpu=H100, gpus=6, tensor=4),
-        lambda: estimate(Subject(name="1", count=1), Workload(train=True, recompute="full")),
+        lambda: estimate(Subject(name="1", count=1), Workload(train=True, recompute="selective")),
+        lambda: Machine(gpu=H100, gpus=4, sequence_parallel=True),
         lambda: estimate(subject("whisper-tiny"), Workload(seq=4, train=True, tokens=8)),
         lambda: estimate(GPT2, Workload(batch=3, seq=4), Machine(gpu=H100, gpus=2, zero=0)),
         lambda: context_cost(Subject(name="1", count=1), 8, "dense"),
