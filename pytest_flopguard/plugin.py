@@ -30,10 +30,12 @@ from pytest_flopguard.core.errors import UsageError
 from pytest_flopguard.fixture import FlopGuard, asks_for_guard
 
 if TYPE_CHECKING:
+    from pytest_flopguard.budgets.settings import Settings
     from pytest_flopguard.guard import Guard
     from pytest_flopguard.reporters.paint import Tone
 
 _GUARD: pytest.StashKey[Guard | None] = pytest.StashKey()
+_SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 _UNGUARDED = pytest.StashKey[int]()
 _PROBLEMS = pytest.StashKey[list[str]]()
 # What xdist workers say at their end, beside the reports of their tests.
@@ -81,21 +83,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     config.stash[_GUARD] = None
     from pytest_flopguard.budgets.settings import load_settings
+    from pytest_flopguard.requests import read_command_line
 
-    given = {each.name: config.getoption(each.flag[2:].replace("-", "_")) for each in OPTIONS if each.flag}
-    explains = config.getoption("flop_explain") is not None
-    if explains and hasattr(config.option, "dist"):
+    if config.getoption("flop_explain") is not None and hasattr(config.option, "dist"):
         config.option.dist = "no"  # xdist's controller collects nothing; it looks here after us
-    if explains or given["update"] or given["why"]:
-        given["enabled"] = True
     try:
-        settings = load_settings(config.rootpath, given)
+        settings = load_settings(config.rootpath, read_command_line(config))
         if settings.update or settings.reason:
             from pytest_flopguard.budgets.baseline_update import check_update
 
             check_update(settings, os.environ)
     except UsageError as error:
         raise _told(error) from error
+    config.stash[_SETTINGS] = settings
     if settings.enabled:
         from pytest_flopguard import builtin, memory_failures
         from pytest_flopguard.guard import Guard
@@ -132,14 +132,17 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
         guard.simulation.hand_down()
 
 
-def pytest_report_header(config: pytest.Config) -> list[str] | None:
+def pytest_report_header(config: pytest.Config) -> str | list[str] | None:
     """Show that the guard is on, with what, and which libraries are newer than the tested ones."""
-    guard = config.stash[_GUARD]
+    guard, settings = config.stash[_GUARD], config.stash[_SETTINGS]
     if guard is None:
-        return None
+        from pytest_flopguard.requests import enabled_around
+
+        around = enabled_around(settings)
+        advice = f"pytest's root directory is {settings.rootdir}; pass --flop-budget, or --rootdir"
+        return f"flopguard {__version__}: off, though {around} turns it on: {advice}" if around else None
     from pytest_flopguard.core.tested_releases import newer_releases
 
-    settings = guard.settings
     checks = f", cross-checked by {', '.join(settings.cross_check)}" if settings.cross_check else ""
     missing = ""
     # The table may stand where this run's root directory is not: then no budget holds, and nothing else would tell.
@@ -157,10 +160,13 @@ def pytest_collection_modifyitems(
 ) -> Generator[None, None, None]:
     """Find the budgets of all collected tests, before any is deselected; add those that are gone, after all others."""
     guard = config.stash[_GUARD]
-    if guard is None:
-        return (yield)
     try:
-        guard.plan(items, complete=not session.testsfailed)
+        if guard is None:
+            from pytest_flopguard.requests import check_off
+
+            check_off(config.stash[_SETTINGS], items)
+        else:
+            guard.plan(items, complete=not session.testsfailed)
     except UsageError as error:
         if not hasattr(config, "workeroutput"):
             raise _told(error) from error
@@ -168,6 +174,8 @@ def pytest_collection_modifyitems(
         config.workeroutput[_WORKER_PROBLEMS] = str(_told(error))
         items.clear()
     yield
+    if guard is None:
+        return
     if guard.plans.gone and not config.option.collectonly:
         from pytest_flopguard.gone_tests import gone_tests
 
@@ -298,11 +306,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         except UsageError as error:
             problems.extend(map(str, error.problems))
             session.exitstatus = session.exitstatus or pytest.ExitCode.USAGE_ERROR
-        try:
-            guard.run.update_baselines()
-        except UsageError as error:
-            problems.append(str(_told(error)))
-            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        for step in () if config.option.collectonly else (guard.run.update_baselines, guard.run.check_why):
+            try:
+                step()
+            except UsageError as error:
+                problems.append(str(_told(error)))
+                session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
 @pytest.hookimpl(trylast=True)
@@ -310,6 +319,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Print the table."""
     guard = config.stash[_GUARD]
     if guard is None:
+        for text in config.stash.get(_PROBLEMS, []):
+            terminalreporter.write_line(f"ERROR: {text}", red=True)
         if config.stash.get(_UNGUARDED, 0) and config.pluginmanager.hasplugin("dsession"):
             terminalreporter.write_line(_off(config.stash[_UNGUARDED]))
         return

@@ -12,7 +12,7 @@ import pytest
 from pytest_flopguard.budgets.baselines import Baselines, by_module
 from pytest_flopguard.budgets.settings import Settings
 from pytest_flopguard.core.baseline_change import Change, not_written
-from pytest_flopguard.core.errors import FlopguardError, Problem, UsageError, problem
+from pytest_flopguard.core.errors import FlopguardError, Problem, UsageError, nearest, problem
 from pytest_flopguard.core.record import Record, RunReport, TestOutcome, record_from_json
 from pytest_flopguard.core.tested_releases import newer_releases
 from pytest_flopguard.core.whole_file import write_whole
@@ -105,8 +105,16 @@ class RunRecords:
         ]
         if found:
             yield ("\n" if verbosity < 0 else "\n\n").join(found)
-        elif wanted:
-            yield f"--flop-why: no measured test is {wanted!r}"
+        elif wanted == "*":
+            yield "--flop-why: no test was measured"
+
+    def check_why(self) -> None:
+        """Check that the test that ``--flop-why`` names was measured; UsageError."""
+        wanted = self._settings.why
+        if wanted not in ("", "*") and not any(names(wanted, test) for test in self._records):
+            hint = nearest(wanted, self._records)
+            reason = f"no measured test is {wanted!r}{hint}"
+            raise UsageError([problem("bad-options", "command line", option="--flop-why", reason=reason)])
 
     def baseline_lines(self) -> list[str]:
         """Return what was written, and which tests were not; empty where no update was asked for."""

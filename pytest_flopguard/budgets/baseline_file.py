@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from pytest_flopguard.budgets.toml_lines import TomlLines
+from pytest_flopguard.budgets.toml_lines import NESTED, TomlLines, check_tree
 from pytest_flopguard.core.baseline import Baseline
 from pytest_flopguard.core.baseline_plain import PlainError, baseline_from_plain
 from pytest_flopguard.core.errors import Problem, UsageError, nearest, problem
@@ -76,11 +76,17 @@ def parse_baselines(raw: bytes, path: Path, shown: str) -> BaselineFile:
         # Line ends as git may have turned them.
         text = raw.decode("utf-8").replace("\r\n", "\n")
         tree: Any = tomli.loads(text)
+        check_tree(tree)
+    except RecursionError as error:
+        raise UsageError([_bad(f"{shown}:1", NESTED)]) from error
     except ValueError as error:
         lines_of = enumerate(raw.splitlines(), 1)
         merged = next((number for number, line in lines_of if line.startswith(_CONFLICT)), None)
         if merged is not None:
-            told = "a merge left both sides in it: keep the whole entry of one"
+            told = (
+                "a merge left conflict markers in it: keep the entries of both sides; where both have the same entry, "
+                "keep one whole and measure it again with --flop-update=changed"
+            )
             raise UsageError([_bad(f"{shown}:{merged}", told)]) from error
         raise UsageError([_bad(f"{shown}:{error_line(error, raw)}", f"not valid TOML, {error}")]) from error
     last = text.count("\n") + 1

@@ -47,26 +47,37 @@ def update_module(
     """Write what the terms accept of one module's tests that ran, and take entries of ``gone`` tests away.
 
     The file is read again under the lock, so that what another run wrote meanwhile stays. UsageError where it cannot
-    be read or locked; it is then as it was.
+    be read, locked or written; it is then as it was.
     """
     path = baselines.file(module).path
     if not path.parent.is_dir() and not any(_wants(baselines, records) for records in tests.values()):
         return []
-    path.parent.mkdir(exist_ok=True)
-    with _locked(path):
-        before = baselines.file(module)
-        entries = dict(before.entries)
-        changes = [
-            change
-            for name, records in tests.items()
-            if not not_written(tuple(records))
-            for change in _test(baselines, before, name, records, entries, reason)
-        ]
-        if {"changed", "trim"} & baselines.terms.accepts:
-            for block in [each for each in entries if each[0] in gone]:
-                changes.append(_change(before, block, "gone", entries.pop(block), None))
-        if changes:
-            write_whole(path, file_text(before, entries))
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with _locked(path):
+            return _write(baselines, module, tests, gone, reason)
+    except (OSError, NotImplementedError) as error:
+        # A file system without locks is no OSError.
+        told = (isinstance(error, OSError) and error.strerror) or error
+        raise UsageError([problem("baselines-not-written", baselines.file(module).shown, reason=told)]) from error
+
+
+def _write(
+    baselines: Baselines, module: str, tests: Mapping[str, Sequence[Record]], gone: Collection[str], reason: str
+) -> list[Change]:
+    before = baselines.file(module)
+    entries = dict(before.entries)
+    changes = [
+        change
+        for name, records in tests.items()
+        if not not_written(tuple(records))
+        for change in _test(baselines, before, name, records, entries, reason)
+    ]
+    if {"changed", "trim"} & baselines.terms.accepts:
+        for block in [each for each in entries if each[0] in gone]:
+            changes.append(_change(before, block, "gone", entries.pop(block), None))
+    if changes:
+        write_whole(before.path, file_text(before, entries))
     return changes
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from pytest_flopguard.budgets.declared import Budget
 from pytest_flopguard.budgets.draft import Draft
@@ -22,6 +22,7 @@ from pytest_flopguard.budgets.settings import (
 from pytest_flopguard.budgets.tolerances import Tolerances
 from pytest_flopguard.budgets.unmatched import Covered, unmatched
 from pytest_flopguard.core.errors import Problem
+from pytest_flopguard.core.shown_path import shown_path
 
 _COMMAND_LINE = "command line"
 
@@ -103,6 +104,25 @@ class Projects:
             }
             problems += unmatched(project.budgets, own, _inside(project, covered), others)
         return problems
+
+
+def enabled_elsewhere(settings: Settings, folders: Iterable[Path]) -> Iterator[Problem]:
+    """Yield a problem for each folder whose settings file turns the guard on, which is off in this run."""
+    for folder in sorted(set(folders) - {settings.rootdir}):
+        file = folder / PYPROJECT
+        problems: list[Problem] = []
+        written, draft = read_table(file, shown_path(file, settings.rootdir), problems)
+        if written is not None and written.get("enabled") is True:
+            draft.complain(
+                "run-wide-setting",
+                ("enabled",),
+                name="enabled",
+                value=True,
+                other=False,
+                from_=settings.origin("enabled"),
+                ways=f"pass --flop-budget, set it in {PYPROJECT}, or start pytest in {folder}",
+            )
+            yield from problems
 
 
 def _around(nodeid: str) -> list[str]:

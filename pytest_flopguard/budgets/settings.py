@@ -133,14 +133,15 @@ def read_table(file: Path, shown: str, problems: list[Problem]) -> tuple[Mapping
         return None, draft(lambda path: _DEFAULT)
     import tomli
 
-    from pytest_flopguard.budgets.toml_lines import TomlLines
+    from pytest_flopguard.budgets.toml_lines import NESTED, TomlLines, check_tree
 
     try:
         text = raw.decode("utf-8")
         inside: Any = tomli.loads(text)
-    except ValueError as error:
-        wrong = Origin(path=shown, line=error_line(error, raw))
-        draft(lambda path: wrong).complain("bad-toml", (), reason=error)
+    except (ValueError, RecursionError) as error:
+        wrong = Origin(path=shown, line=error_line(error, raw) if isinstance(error, ValueError) else 1)
+        reason = error if isinstance(error, ValueError) else NESTED
+        draft(lambda path: wrong).complain("bad-toml", (), reason=reason)
         return None, draft(lambda path: _DEFAULT)
     lines = TomlLines(text, tomli.loads)
 
@@ -152,6 +153,11 @@ def read_table(file: Path, shown: str, problems: list[Problem]) -> tuple[Mapping
         inside = inside.get(key) if isinstance(inside, Mapping) else None
     if inside is not None and not isinstance(inside, Mapping):
         draft(locate).complain_value((), inside, "a table")
+        inside = {}
+    try:
+        check_tree(inside)
+    except ValueError as error:
+        draft(locate).complain("bad-toml", (), reason=error)
         inside = {}
     return inside, draft(locate)
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+# Deeper than any table of ours, and far from the limit of the interpreter's stack.
+_DEEPEST = 64
+# Bits: more than an amount of anything.
+_LARGEST = 512
+NESTED = "it is nested too deeply"
+_TOKEN = re.compile(r"""\"{3}|'{3}|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|#[^\n]*|[\[\]{}\n]""")
 KeyPath = tuple[str | int, ...]
 Parse = Callable[[str], dict[str, Any]]
 
@@ -45,7 +52,7 @@ class TomlLines:
         """Enter the table of a header: ``[a.b]`` means the last ``b`` where ``[[a.b]]`` was written before."""
         path: KeyPath = ()
         inner: Any = tree
-        while inner:
+        while inner and len(path) < _DEEPEST:
             name, inner = next(iter(inner.items()))
             path += (name,)
             self._found.setdefault(path, statement)
@@ -58,49 +65,77 @@ class TomlLines:
         return path
 
 
+def check_tree(tree: object) -> None:
+    """Check that what a TOML text holds can be read and shown in little time and memory; ValueError."""
+    pending: list[tuple[object, int]] = [(tree, 0)]
+    while pending:
+        value, depth = pending.pop()
+        if depth > _DEEPEST:
+            raise ValueError(NESTED)
+        if isinstance(value, int) and value.bit_length() > _LARGEST:
+            raise ValueError(f"a number of more than {_LARGEST} bits")
+        if isinstance(value, Mapping):
+            pending += [(each, depth + 1) for each in value.values()]
+        elif isinstance(value, list):
+            pending += [(each, depth + 1) for each in value]
+
+
 def _statements(text: str, parse: Parse) -> Iterator[tuple[Statement, dict[str, Any]]]:
-    # Not splitlines: a form feed or a Unicode line separator ends no line for TOML, nor for an editor.
-    lines = text.replace("\r\n", "\n").split("\n")
-    start = 0
-    while start < len(lines):
-        end = start + 1
-        tree = _parsed("\n".join(lines[start:end]), parse)
-        while tree is None and end < len(lines):
-            end += 1
-            if _may_close(lines[end - 1]):
-                tree = _parsed("\n".join(lines[start:end]), parse)
-        if tree:
-            source = _without_comment("\n".join(lines[start:end]), tree, parse)
-            yield Statement(start + 1, " ".join(source.split())), tree
-        start = end
+    for line, source in _sources(text.replace("\r\n", "\n")):
+        yield Statement(line, " ".join(source.split())), parse(source)
 
 
-def _may_close(line: str) -> bool:
-    """Whether a value of several lines may end here, a comment aside; other lines are not worth a parse."""
-    ends = [len(line), *(position for position, character in enumerate(line) if character == "#")]
-    return any(line[:end].rstrip().endswith(("]", "}", '"""', "'''")) for end in ends)
+def _sources(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the first line of each statement and its text without comments, in one pass over a valid text."""
+    line, depth, position, first = 1, 0, 0, 0
+    parts: list[str] = []
+    text += "\n"
+    for token in iter(lambda: _TOKEN.search(text, position), None):
+        before = text[position : token.start()]
+        found, position = token.group(), token.end()
+        if found in ('"""', "'''"):
+            position = _end_of_text(text, position, found)
+            found = text[token.start() : position]
+        if not parts and (before.strip() or not found.startswith(("#", "\n"))):
+            first = line
+        if parts or first == line:
+            parts += [before, "" if found.startswith("#") else found]
+        line += found.count("\n")
+        depth += (found in "[{") - (found in "]}")
+        if found == "\n" and not depth:
+            if parts:
+                yield first, "".join(parts)
+            parts = []
 
 
-def _parsed(text: str, parse: Parse) -> dict[str, Any] | None:
-    try:
-        return parse(text)
-    except ValueError:
-        return None
+def _end_of_text(text: str, start: int, quotes: str) -> int:
+    """Return where a text of several lines ends, whose content begins at ``start``."""
+    end = text.index(quotes, start)
+    while quotes == '"""' and _is_escaped(text, end):
+        end = text.index(quotes, end + 1)
+    end += len(quotes)
+    # Up to two quotes right before the end belong to the text.
+    for _ in range(2):
+        end += text[end : end + 1] == quotes[0]
+    return end
 
 
-def _without_comment(source: str, tree: dict[str, Any], parse: Parse) -> str:
-    for position, character in enumerate(source):
-        if character == "#" and _parsed(source[:position], parse) == tree:
-            return source[:position]
-    return source
+def _is_escaped(text: str, position: int) -> bool:
+    slashes = 0
+    while text[position - 1 - slashes] == "\\":
+        slashes += 1
+    return slashes % 2 == 1
 
 
 def _paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
     members: Any = ()
+    if len(path) >= _DEEPEST:
+        return
     if isinstance(value, dict):
         members = value.items()
     elif isinstance(value, list):
         members = enumerate(value)
     for name, inner in members:
         yield (*path, name)
-        yield from _paths(inner, (*path, name))
+        if isinstance(inner, (dict, list)):
+            yield from _paths(inner, (*path, name))

@@ -40,13 +40,32 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _side(given: str) -> sides.Side:
+    """Read one side; UsageError where it has no number, since nothing can be compared with it."""
     path = Path(given)
+    if not given:
+        raise _refused(given, "it is empty")
     if path.is_dir():
-        return sides.of_folder(path)
-    if path.is_file():
-        return sides.of_report(json_file.load(path))
-    commit = sides.commit_of(given, Path())
-    if not commit:
-        told = "it is no file, no folder, and no revision of git here"
-        raise UsageError([problem("bad-comparison", "command line", side=given, reason=told)])
-    return sides.of_revision(commit, Path())
+        found, empty = sides.of_folder(path), "there is no baseline below this directory"
+    elif path.is_file():
+        found, empty = sides.of_report(json_file.load(path)), "no test in this report was measured to its end"
+    else:
+        found, empty = _revision(given), f"no baseline is committed there below {Path.cwd()}"
+    if not found:
+        raise _refused(given, empty)
+    return found
+
+
+def _revision(given: str) -> sides.Side:
+    before, dots, now = given.partition("...") if "..." in given else given.partition("..")
+    # No name of git has two dots; a path out of this directory has them next to a slash.
+    if dots and not before.endswith("/") and not now.startswith("/") and given != "..":
+        ends = f"flopguard compare {before or 'HEAD'} {now or 'HEAD'}"
+        raise _refused(given, f"it is a range of revisions: give its ends as two arguments, {ends}")
+    try:
+        return sides.of_revision(sides.commit_of(given, Path()), Path())
+    except sides.GitError as error:
+        raise _refused(given, f"it is not a file or a directory, and git reports: {error}") from error
+
+
+def _refused(given: str, reason: str) -> UsageError:
+    return UsageError([problem("bad-comparison", "command line", side=given, reason=reason)])

@@ -54,7 +54,7 @@ def _config(path: Path) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise _wrong(file, f"cannot be read: {reason}") from error
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise _wrong(file, f"not valid JSON: {error}") from error
     if not isinstance(data, dict):
         raise _wrong(file, f"expected a table of fields, not {type(data).__name__}")

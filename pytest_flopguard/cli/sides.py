@@ -10,9 +10,14 @@ from pytest_flopguard.budgets.baseline_file import FOLDER, BaselineFile, module_
 from pytest_flopguard.budgets.baselines import blocks_of
 from pytest_flopguard.core.baseline import Baseline, baseline_of
 from pytest_flopguard.core.comparison import Place
+from pytest_flopguard.core.errors import FlopguardError
 from pytest_flopguard.core.record import Record, RunReport
 
 Side = dict[Place, Baseline]
+
+
+class GitError(FlopguardError):
+    """Git failed; the text is what it printed."""
 
 
 def of_report(run: RunReport) -> Side:
@@ -45,12 +50,12 @@ def of_revision(commit: str, folder: Path) -> Side:
 
 
 def commit_of(revision: str, folder: Path) -> str:
-    """Return the hash of the commit that a revision names, empty where it names none that is here."""
-    return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", folder=folder).strip()
+    """Return the hash of the one commit that a revision names; GitError where it names none that is here."""
+    return git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}", folder=folder).strip()
 
 
 def git(*arguments: str, folder: Path) -> str:
-    """Return what git prints, nothing where it fails or is not there."""
+    """Return what git prints; GitError with its own words where it fails."""
     return _output(arguments, folder).decode("utf-8", "replace")
 
 
@@ -72,6 +77,10 @@ def _entries(files: Iterator[BaselineFile], root: Path) -> Iterator[tuple[Place,
 
 def _output(arguments: tuple[str, ...], folder: Path) -> bytes:
     try:
-        return subprocess.run(["git", *arguments], cwd=folder, check=False, capture_output=True).stdout
-    except OSError:
-        return b""
+        done = subprocess.run(["git", *arguments], cwd=folder, check=False, capture_output=True)
+    except OSError as error:
+        raise GitError(f"git cannot be run: {error.strerror or error}") from error
+    if done.returncode:
+        words = " ".join(done.stderr.decode("utf-8", "replace").split())
+        raise GitError(words or f"git {arguments[0]} ended with {done.returncode}")
+    return done.stdout

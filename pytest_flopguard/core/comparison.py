@@ -106,7 +106,7 @@ def _numbers(before: Baseline, now: Baseline) -> Iterator[Number]:
     if old is not None and new is not None:
         yield Number(quantity="parameters", before=old.count, now=new.count)
         yield Number(quantity="parameter_bytes", before=old.bytes, now=new.bytes)
-    for device in before.memory.keys() & now.memory.keys():
+    for device in sorted(before.memory.keys() & now.memory.keys()):
         was, held = before.memory[device], now.memory[device]
         if not other_environment(was, held.torch, held.allocator):
             yield Number(

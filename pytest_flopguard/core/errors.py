@@ -38,6 +38,8 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "bad-amount": "{name} = {value!r}: {reason}",
         "bad-marker": "flop_budget takes keyword arguments only, got {value!r}",
         "run-wide-setting": "{name} = {value!r}: one run has one {name}, and this one has {other!r} ({from_}); {ways}",
+        "bad-options": "{option}: {reason}",
+        "baselines-not-written": "the baselines were not written: {reason}",
         "unmatched-budget": "the budget {name!r} matches no test{hint}",
         "stale-baseline": "the baseline of {name!r} is for no test{hint}",
         "bad-update": "{option}: {reason}",

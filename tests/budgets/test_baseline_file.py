@@ -261,7 +261,7 @@ def test_both_sides_of_a_merge_are_one_too_many() -> None:
     text = written({("test_a", ""): SMALL})
     entry = text[text.index("[test") : text.index(END)]
     assert "not valid TOML" in problems(text.replace(entry, entry + entry))[0]
-    assert "a merge left both sides" in problems(text.replace(entry, f"<<<<<<< HEAD\n{entry}"))[0]
+    assert "a merge left conflict markers" in problems(text.replace(entry, f"<<<<<<< HEAD\n{entry}"))[0]
 
 
 def test_what_a_merge_left_is_named() -> None:
@@ -271,7 +271,8 @@ def test_what_a_merge_left_is_named() -> None:
     )
     [line] = problems(both)
     assert line == (
-        f"{SHOWN}:5: not a baseline file that can be used: a merge left both sides in it: keep the whole entry of one "
+        f"{SHOWN}:5: not a baseline file that can be used: a merge left conflict markers in it: keep the entries of "
+        "both sides; where both have the same entry, keep one whole and measure it again with --flop-update=changed "
         "[bad-baseline]"
     )
 

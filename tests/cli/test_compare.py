@@ -158,7 +158,8 @@ def test_markdown_is_a_table_that_no_name_can_break(compare: Compare, tmp_path: 
 def test_a_test_that_failed_on_its_way_is_no_number(compare: Compare, tmp_path: Path) -> None:
     report(tmp_path / "a.json", {"test_a": 10})
     report(tmp_path / "b.json", {"test_a": 5}, complete=False)
-    assert "gone         tests/test_a.py::test_a" in compare("a.json", "b.json")[1]
+    # With it alone there is nothing to compare with.
+    assert compare("a.json", "b.json")[0] == 2
 
 
 def test_two_revisions_and_a_folder(compare: Compare, git: Callable[..., None], tmp_path: Path) -> None:
@@ -210,10 +211,71 @@ def test_what_cannot_be_compared_never_passes(
 def test_what_is_no_side_is_told(compare: Compare, tmp_path: Path) -> None:
     code, text = compare("mian", ".")
     assert code == 2
-    assert "'mian' cannot be compared: it is no file, no folder, and no revision of git here [bad-comparison]" in text
+    assert "'mian' cannot be compared: it is not a file or a directory, and git reports: fatal: " in text
+    assert "[bad-comparison]" in text
     (tmp_path / "broken.json").write_text("{")
     assert compare("broken.json", ".")[0] == 2
     assert "[bad-report]" in compare("broken.json", ".")[1]
+
+
+@pytest.mark.parametrize(
+    ("side", "reason"),
+    [
+        ("main...feature", "give its ends as two arguments, flopguard compare main feature"),
+        ("main..", "give its ends as two arguments, flopguard compare main HEAD"),
+        ("..HEAD", "give its ends as two arguments, flopguard compare HEAD HEAD"),
+        ("../absent.json", "it is not a file or a directory, and git reports: fatal: "),
+        ("", "it is empty"),
+        ("without", "there is no baseline below this directory"),
+        ("HEAD", "no baseline is committed there below "),
+        ("nothing.json", "no test in this report was measured to its end"),
+        ("HEAD^{tree}", "git reports: "),
+        ("--help-me", ""),
+    ],
+)
+def test_a_side_without_numbers_is_never_equal(
+    compare: Compare,
+    git: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    side: str,
+    reason: str,
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "file").write_text("")
+    report(tmp_path / "nothing.json", {})
+    git("add", ".")
+    git("commit", "-q", "-m", "no baseline")
+    keep(tmp_path / "some", {"test_a": baseline(10)})
+    for sides in ((side, "some"), ("some", side)):
+        try:
+            code, text = compare(*sides)
+        except SystemExit as ended:
+            code, text = int(ended.code or 0), ""
+        assert code == 2
+        assert reason in text
+
+
+def test_git_speaks_for_itself(compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    keep(tmp_path, {"test_a": baseline(10)})
+    code, text = compare("HEAD", ".")
+    assert code == 2
+    assert "git reports: fatal: not a git repository (or any of the parent directories): .git" in text
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "git reports: git cannot be run: No such file or directory" in compare("HEAD", ".")[1]
+
+
+def test_memory_is_in_one_order_whatever_the_hash_seed(compare: Compare, tmp_path: Path) -> None:
+    devices = ("cpu", "sim:h100", "sim:a100", "cuda:sm90", "meta")
+    for name, peak in (("a", 100), ("b", 200)):
+        memory = {each: MemoryBaseline(start=0, peak=peak, torch="2.13") for each in devices}
+        keep(tmp_path / name, {"test_a": replace(baseline(10), memory=memory)})
+    document = json.loads(compare("a", "b", "--format", "json")[1])
+    found = [each["device"] for each in document["tests"][0]["numbers"] if each["device"]]
+    assert found == sorted(devices)
 
 
 def test_a_broken_baseline_of_a_revision_is_told_with_its_place(

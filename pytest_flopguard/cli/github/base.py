@@ -17,7 +17,7 @@ from pytest_flopguard.cli.github.legs import Base
 from pytest_flopguard.cli.github.merge_base import NoBaseError, merge_base
 from pytest_flopguard.cli.github.outputs import say
 from pytest_flopguard.cli.github.pytest_run import run_pytest
-from pytest_flopguard.cli.sides import Side, git, of_report, of_revision
+from pytest_flopguard.cli.sides import GitError, Side, git, of_report, of_revision
 from pytest_flopguard.core.errors import UsageError, message
 
 
@@ -32,7 +32,7 @@ def find_base(job: Job, inputs: Inputs, root: Path, folder: Path) -> Base:
         if inputs.compare_to == "base-run":
             return Base(numbers=_measured(commit, inputs, folder), name=name, measured=True)
         numbers = of_revision(commit, root)
-    except NoBaseError as error:
+    except (NoBaseError, GitError) as error:
         return Base(note=message("no-base", reason=error))
     except UsageError as error:
         return Base(note=message("no-base", reason=error.problems[0]))
@@ -84,9 +84,10 @@ def _tree(commit: str, top: Path) -> Iterator[Path]:
     """Check a commit out beside the working tree, and take that away again."""
     with TemporaryDirectory(prefix="flopguard-") as folder:
         tree = Path(folder).resolve() / "base"
-        git("worktree", "add", "--detach", "--force", str(tree), commit, folder=top)
-        if not tree.is_dir():
-            raise NoBaseError(f"git could not check {commit[:12]} out beside this")
+        try:
+            git("worktree", "add", "--detach", "--force", str(tree), commit, folder=top)
+        except GitError as error:
+            raise NoBaseError(f"git could not check {commit[:12]} out next to this checkout: {error}") from error
         try:
             yield tree
         finally:

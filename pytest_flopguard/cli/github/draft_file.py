@@ -35,7 +35,7 @@ def load(file: Path) -> Draft:
         draft = Draft(**given)
         if not draft.body.startswith(marker(draft.id)) or len(draft.body) > LONGEST_BODY:
             raise ValueError("its body is not that of a comment with its id")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         expected = f"a comment that flopguard github run saved ({error})"
         wrong = problem("bad-value", "command line", name="comment", value=str(file), expected=expected, hint="")
         raise UsageError([wrong]) from error

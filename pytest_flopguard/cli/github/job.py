@@ -96,7 +96,7 @@ def _event(path: Path | None) -> Mapping[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         name, expected = "GITHUB_EVENT_PATH", f"the event as JSON ({error})"
         wrong = problem("bad-value", "environment", name=name, value=str(path), expected=expected, hint="")
         raise UsageError([wrong]) from error

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from pytest_flopguard.cli.github.job import Job
-from pytest_flopguard.cli.sides import commit_of, git
+from pytest_flopguard.cli.sides import GitError, commit_of, git
 
 # How far back to look for where two branches part, where the checkout does not reach so far.
 _DEPTH = 500
@@ -22,21 +22,31 @@ def merge_base(job: Job, folder: Path) -> str:
     """Return the hash of the commit, which is here; NoBaseError where there is none, or it cannot be had."""
     if not job.base:
         raise NoBaseError(f"a job for {job.event_name or 'no event'} starts at no other commit")
-    head = commit_of("HEAD", folder)
-    if not head:
-        told = "check the repository out before, and name it a safe.directory where another user owns it"
-        raise NoBaseError(f"git knows no commit here: {told}")
+    try:
+        head = commit_of("HEAD", folder)
+    except GitError as error:
+        advice = "check the repository out before, and name it a safe.directory where another user owns it"
+        raise NoBaseError(f"git finds no commit here ({error}): {advice}") from error
+    failed = ""
     found = _parent(job, folder) or _parting(head, job.base, folder)
     if not found:
-        _fetch(folder, _DEPTH, job.base, head)
+        failed = _fetch(folder, _DEPTH, job.base, head)
         found = _parting(head, job.base, folder)
     if not found:
-        raise NoBaseError(f"the checkout does not reach back to {job.base[:12]}: check out with fetch-depth: 0")
-    if not commit_of(found, folder):
-        _fetch(folder, 1, found)
-    if not commit_of(found, folder):
-        raise NoBaseError(f"the checkout does not hold {found[:12]}: check out with fetch-depth: 0")
+        advice = "check out with fetch-depth: 0"
+        raise NoBaseError(f"the checkout does not reach back to {job.base[:12]}{failed}: {advice}")
+    if not _is_here(found, folder):
+        failed = _fetch(folder, 1, found)
+    if not _is_here(found, folder):
+        raise NoBaseError(f"the checkout does not hold {found[:12]}{failed}: check out with fetch-depth: 0")
     return found
+
+
+def _is_here(commit: str, folder: Path) -> bool:
+    try:
+        return bool(commit_of(commit, folder))
+    except GitError:
+        return False
 
 
 def _parent(job: Job, folder: Path) -> str:
@@ -49,17 +59,21 @@ def _parent(job: Job, folder: Path) -> str:
 
 
 def _parting(head: str, base: str, folder: Path) -> str:
-    return git("merge-base", head, base, folder=folder).strip()
+    """Return the last commit that two have in common, empty where git finds none in what is here."""
+    try:
+        return git("merge-base", head, base, folder=folder).strip()
+    except GitError:
+        return ""
 
 
-def _fetch(folder: Path, depth: int, *commits: str) -> None:
-    """Fetch commits from where the checkout came; what that did is seen by what is here afterwards."""
+def _fetch(folder: Path, depth: int, *commits: str) -> str:
+    """Fetch commits from where the checkout came; return git's words in brackets where it fails."""
     # A depth would cut a whole history.
     shallow = git("rev-parse", "--is-shallow-repository", folder=folder).strip() == "true"
     command = ["git", "fetch", "--quiet", "--no-tags", *([f"--depth={depth}"] if shallow else []), "origin", *commits]
     try:
         # It must fail, not ask, where it has no credentials.
-        subprocess.run(
+        done = subprocess.run(
             command,
             cwd=folder,
             env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
@@ -68,5 +82,7 @@ def _fetch(folder: Path, depth: int, *commits: str) -> None:
             check=False,
             timeout=_PATIENCE,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return
+    except subprocess.TimeoutExpired:
+        return f" (git fetch took over {_PATIENCE:.0f} seconds)"
+    words = " ".join(done.stderr.decode("utf-8", "replace").split())
+    return f" (git reports: {words})" if done.returncode and words else ""
