@@ -28,9 +28,10 @@ from pytest_flopguard.core.expectation import Expectation, Origin, Severity
 from pytest_flopguard.core.measurement import Attention, FlopTally, Measurement, MemoryPeak, ParameterCount
 from pytest_flopguard.core.model_call import ModelCall
 from pytest_flopguard.core.record import Record
-from pytest_flopguard.core.verdict import Finding, judge
+from pytest_flopguard.core.verdict import HOST_MEMORY, Finding, judge
 from pytest_flopguard.core.workload import Workload
 from pytest_flopguard.formulas.expected import Stated, derived, stated
+from pytest_flopguard.reporters.one_line import one_line
 
 if TYPE_CHECKING:
     from pytest_flopguard.backends.simulated.machine import Machine
@@ -49,7 +50,8 @@ class Region:
         self, nodeid: str, label: str, expectations: Sequence[Expectation], unknown_memory: Severity = "error"
     ) -> None:
         self.nodeid = nodeid
-        self.label = label
+        # It becomes a cell of tables and a key of files.
+        self.label = one_line(str(label))
         self.output: Any = None
         self._expectations = tuple(expectations)
         self._unknown_memory = unknown_memory
@@ -179,6 +181,7 @@ class Session:
         ``sites`` asks for the lines of code that take memory; a limit of memory asks for them too.
         """
         region = Region(nodeid, label, expectations, self._settings.unknown_memory)
+        label = region.label
         noter = self._noter()
         if noter is not None and any(each.derive for each in expectations):
             noter.note_models()
@@ -210,13 +213,15 @@ class Session:
         """Measure what the block does on a simulated device, whose memory is then the only one that is told."""
         from pytest_flopguard.backends.simulated.memory import SimulatedMemory
 
-        before = self._memories
+        before, unavailable = self._memories, dict(self._unavailable)
+        self._unavailable[HOST_MEMORY] = "a run on a simulated GPU measures its memory only"
+        self._unavailable.setdefault("memory", "no tensor was allocated on the simulated GPU")
         self._memories = (SimulatedMemory(machine, self._selection.flops),)
         try:
             with machine.world():
                 yield
         finally:
-            self._memories = before
+            self._memories, self._unavailable = before, unavailable
 
     def unmeasured(self, nodeid: str, expectations: Sequence[Expectation], reason: str) -> Region:
         """Return the region of a test that cannot run where it is to run: everything about it is undecided."""

@@ -90,7 +90,7 @@ def _sources(text: str) -> Iterator[tuple[int, str]]:
     line, depth, position, first = 1, 0, 0, 0
     parts: list[str] = []
     text += "\n"
-    for token in iter(lambda: _TOKEN.search(text, position), None):
+    while token := _TOKEN.search(text, position):
         before = text[position : token.start()]
         found, position = token.group(), token.end()
         if found in ('"""', "'''"):

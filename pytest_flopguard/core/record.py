@@ -254,6 +254,8 @@ def _finding_to_json(finding: Finding) -> Json:
         "severity": wanted.severity,
         "source": wanted.source,
         "parts": [{name: getattr(each, name) for name in _PART} for each in wanted.parts],
+        "derive": wanted.derive,
+        "predict": wanted.predict,
         "limit_device": wanted.device,
         "device": finding.device,
         "reason": finding.reason,
@@ -270,6 +272,8 @@ def _finding_from_json(data: Json) -> Finding:
         device=data["limit_device"],
         source=data["source"],
         parts=tuple(Part(**each) for each in data["parts"]),
+        derive=data["derive"],
+        predict=data["predict"],
     )
     return Finding(
         expectation=expectation,

@@ -94,6 +94,8 @@ _FINDING: Shape = {
     "severity": frozenset(SEVERITIES),
     "source": frozenset(get_args(Source)),
     "parts": [{"name": str, "equation": str, "flops": int, "modules": str}],
+    "derive": frozenset({"", "auto"}),
+    "predict": bool,
     "limit_device": _MAYBE_TEXT,
     "device": _MAYBE_TEXT,
     "reason": str,

@@ -10,6 +10,8 @@ from pytest_flopguard.core.expectation import Expectation, Quantity, Source, mat
 from pytest_flopguard.core.measurement import Measurement, MemoryPeak
 
 Status = Literal["met", "broken", "undecided"]
+# The key of ``Measurement.unavailable`` for the CPU's memory in a run that measures another device's only.
+HOST_MEMORY = "host memory"
 _MEMORY: tuple[Quantity, ...] = ("peak_memory", "memory_growth")
 # What must be equal differs, whichever way.
 _DIFFERENCES: Mapping[Source, str] = {"cross-check": "cross-check", "formula": "formula-differs"}
@@ -112,7 +114,10 @@ def _is_predicted_by(expectation: Expectation, peak: MemoryPeak) -> bool:
 
 def _absent(measurement: Measurement, expectation: Expectation) -> Finding:
     kind = "sim" if expectation.predict else (expectation.device or "").partition(":")[0]
-    reason = measurement.unavailable.get(kind, "")
+    aside = measurement.unavailable.get(HOST_MEMORY, "") if kind == "cpu" else ""
+    reason = aside or measurement.unavailable.get(kind, "")
+    if aside:
+        return Finding(expectation=expectation, observed=None, status="undecided", code="device-absent", reason=aside)
     # Every run has a CPU, and can simulate: what cannot be measured there is decided by no other run.
     if reason and kind in ("cpu", "sim"):
         return _not_measured(expectation, reason)

@@ -105,7 +105,7 @@ def sentence(finding: Finding, measurement: Measurement) -> str:
         return _unknown(finding, measurement)
     if finding.code == "device-absent":
         seen = ", ".join(each.device for each in measurement.memory) or "no device"
-        reason = f" ({finding.reason})" if finding.reason else ""
+        reason = (f" ({finding.reason})" if finding.reason else "") + f": {_how_to_decide(finding, seen)}"
         return message(finding.code, quantity=subject, keys=wanted.device, devices=seen, reason=reason)
     if finding.code == "memory-unknown" and finding.observed is not None and value is not None:
         observed, limit = format_amount(finding.observed, wanted.unit), format_amount(value, wanted.unit)
@@ -141,6 +141,20 @@ def sentence(finding: Finding, measurement: Measurement) -> str:
         excess=f"{format_amount(excess, wanted.unit)}" + (f" ({percent(excess, value)})" if value else ""),
         note=f"; {finding.reason}" if finding.reason else "",
     )
+
+
+def _how_to_decide(finding: Finding, measured: str) -> str:
+    """Return what makes a run decide a limit for a device that this one did not measure."""
+    kind = (finding.expectation.device or "").partition(":")[0]
+    if kind == "cpu":
+        return "run this test without --flop-device too"
+    if kind == "sim":
+        return "run this test with --flop-device=sim"
+    if kind != "cuda":
+        return "run this test where there is such a device"
+    if measured.startswith("sim"):
+        return "add predict = true to it, or a limit for 'sim'"
+    return "add predict = true to it, or run this test on a GPU"
 
 
 def is_lower_bound(finding: Finding, measurement: Measurement) -> bool:

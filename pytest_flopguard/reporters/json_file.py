@@ -25,7 +25,7 @@ def render(run: RunReport) -> str:
     Records are sorted by node id, so that parallel runs write the same file; regions of one test keep their order.
     """
     ordered = replace(run, records=tuple(sorted(run.records, key=lambda each: each.nodeid)))
-    return json.dumps(run_to_json(ordered), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(run_to_json(ordered), separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def load(path: Path, check: Callable[[object], None] | None = None) -> RunReport:

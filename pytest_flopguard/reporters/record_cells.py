@@ -12,6 +12,7 @@ from pytest_flopguard.core.units import Unit
 from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.reporters.amounts import least, short
 from pytest_flopguard.reporters.finding_text import budget_findings, limit_text, used_text, verdict
+from pytest_flopguard.reporters.one_line import one_line
 
 Cells = dict[str, str]
 _SIGNS: Mapping[Precision, str] = {"": "", "at least": ">= ", "at most": "<= "}
@@ -24,7 +25,7 @@ def record_cells(record: Record, standing: Standing, *, every_finding: bool, one
     """
     findings = budget_findings(record)[: None if every_finding else 1]
     seen = record.measurement
-    first: Cells = {"test": file_and_name(record)[1], "label": seen.label, "memory": "-"}
+    first: Cells = {"test": file_and_name(record)[1], "label": one_line(seen.label), "memory": "-"}
     first |= {phase: _flops(seen.flops, phase) for phase in PHASES}
     first |= {"limit": "-", "used": "-", "verdict": "no budget" if standing == "judged" else standing}
     # A record without a device and without a finding still has its one row.
@@ -49,7 +50,7 @@ def without_unit(cells: Cells) -> Cells:
 
 def file_and_name(record: Record) -> tuple[str, str]:
     """Split a node id into its file and the test's name in it."""
-    path, _, name = record.nodeid.partition("::")
+    path, _, name = one_line(record.nodeid).partition("::")
     return (path, name) if name else ("", path)
 
 

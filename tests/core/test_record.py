@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_flopguard.core.expectation import SEVERITIES, UNITS, Expectation, Origin, Source
+from pytest_flopguard.core.expectation import SEVERITIES, UNITS, Expectation, Origin, Part, Source
 from pytest_flopguard.core.measurement import (
     PHASES,
     FlopTally,
@@ -202,3 +203,27 @@ def test_another_shape_is_an_error_not_a_default(part: str) -> None:
     del data[part]
     with pytest.raises(KeyError, match=part):
         run_from_json(data)
+
+
+def test_a_finding_keeps_every_field_of_its_expectation() -> None:
+    # One value for each field, none of them its default: a field that JSON loses comes back as its default.
+    wanted = Expectation(
+        quantity="peak_memory",
+        low=1,
+        high=2,
+        origin=Origin(path="t.py", line=3, text="x"),
+        severity="warn",
+        device="cuda",
+        source="formula",
+        parts=(Part(name="p", equation="e", flops=4, modules="m"),),
+        derive="auto",
+        predict=True,
+    )
+    defaults = {each.name: each.default for each in fields(Expectation)}
+    assert all(getattr(wanted, name) != default for name, default in defaults.items())
+    finding = Finding(
+        expectation=wanted, observed=5, status="broken", code="over-budget", device="cuda:sm90", reason="because"
+    )
+    assert all(getattr(finding, each.name) != each.default for each in fields(Finding))
+    record = Record(nodeid="t.py::t", measurement=Measurement(), findings=(finding,), complete=False, test="failed")
+    assert record_from_json(json.loads(json.dumps(record_to_json(record)))) == record

@@ -68,7 +68,7 @@ def test_numbers_past_64_bits_stay_exact(build: SimpleNamespace, tmp_path: Path)
     record = build.record("t.py::t", Measurement(flops=build.tally([build.counted("aten.mm", "a", flops)])))
     path = tmp_path / "report.json"
     path.write_text(render(build.run_of(record)), encoding="utf-8")
-    assert '"total": 18446744073709551619,' in path.read_text(encoding="utf-8")
+    assert '"total":18446744073709551619,' in path.read_text(encoding="utf-8")
     assert load(path).records[0].measurement.flops.total == flops
 
 
