@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_flopguard import pytest_api
 from pytest_flopguard.budgets.baselines import Baselines
 from pytest_flopguard.budgets.declared import Budget, read_marker
 from pytest_flopguard.budgets.marker_origin import marker_origin
@@ -96,7 +97,7 @@ class Plans:
 
     def _read_marker(self, item: pytest.Item, test: str, mark: pytest.Mark) -> tuple[Budget, tuple[Problem, ...]]:
         classes = [node.name for node in item.listchain() if isinstance(node, pytest.Class)]
-        function = ".".join([*classes, getattr(item, "originalname", item.name)])
+        function = ".".join([*classes, pytest_api.function_name(item)])
         line = item.location[1]
         where = marker_origin(
             item.path, self._settings.rootdir, function, mark.kwargs, None if line is None else line + 1

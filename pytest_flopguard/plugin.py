@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flopguard import __version__, hookspecs
+from pytest_flopguard import __version__, hookspecs, pytest_api
 from pytest_flopguard.budgets.options import OPTIONS
 from pytest_flopguard.core.errors import UsageError
 from pytest_flopguard.fixture import FlopGuard, asks_for_guard
@@ -85,8 +85,8 @@ def pytest_configure(config: pytest.Config) -> None:
     from pytest_flopguard.budgets.settings import load_settings
     from pytest_flopguard.requests import read_command_line
 
-    if config.getoption("flop_explain") is not None and hasattr(config.option, "dist"):
-        config.option.dist = "no"  # xdist's controller collects nothing; it looks here after us
+    if config.getoption("flop_explain") is not None:
+        pytest_api.run_in_one_process(config)  # xdist's controller collects nothing; it looks here after us
     try:
         settings = load_settings(config.rootpath, read_command_line(config))
         if settings.update or settings.reason:
@@ -168,10 +168,11 @@ def pytest_collection_modifyitems(
         else:
             guard.plan(items, complete=not session.testsfailed)
     except UsageError as error:
-        if not hasattr(config, "workeroutput"):
+        output = pytest_api.worker_output(config)
+        if output is None:
             raise _told(error) from error
         # An error raised in a worker would reach nobody: run nothing, and let the controller tell it.
-        config.workeroutput[_WORKER_PROBLEMS] = str(_told(error))
+        output[_WORKER_PROBLEMS] = str(_told(error))
         items.clear()
     yield
     if guard is None:
@@ -180,8 +181,9 @@ def pytest_collection_modifyitems(
         from pytest_flopguard.gone_tests import gone_tests
 
         items.extend(gone_tests(session, guard.plans.gone))
-    if guard.plans.vanished and hasattr(config, "workeroutput"):
-        config.workeroutput[_WORKER_VANISHED] = guard.plans.vanished
+    output = pytest_api.worker_output(config)
+    if guard.plans.vanished and output is not None:
+        output[_WORKER_VANISHED] = guard.plans.vanished
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -281,7 +283,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Take over what a worker could not say on a report."""
-    output = getattr(node, "workeroutput", {})  # a worker that crashed has none
+    output = pytest_api.output_of_worker(node)
     node.config.stash[_UNGUARDED] = output.get(_WORKER_UNGUARDED, 0)
     guard = node.config.stash[_GUARD]
     if guard is not None and _WORKER_VANISHED in output:
@@ -298,8 +300,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     problems = config.stash.setdefault(_PROBLEMS, [])
     if problems:
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
-    if hasattr(config, "workeroutput"):
-        config.workeroutput[_WORKER_UNGUARDED] = config.stash.get(_UNGUARDED, 0)
+    output = pytest_api.worker_output(config)
+    if output is not None:
+        output[_WORKER_UNGUARDED] = config.stash.get(_UNGUARDED, 0)
     elif guard is not None:
         try:
             guard.run.write_reports(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
@@ -329,7 +332,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     for text in config.stash.get(_PROBLEMS, []):
         terminalreporter.write_line(f"ERROR: {text}", red=True)
     text = guard.run.table(
-        terminalreporter.verbosity, terminalreporter._tw.fullwidth, partial(_painted, terminalreporter)
+        terminalreporter.verbosity, pytest_api.terminal_width(terminalreporter), partial(_painted, terminalreporter)
     )
     if text:
         terminalreporter.section("flopguard")
@@ -346,7 +349,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def _painted(terminalreporter: Any, text: str, tone: Tone) -> str:
     # pytest's writer knows what --color and NO_COLOR say, and whether this is a terminal at all.
     colours = {"bad": "red", "open": "yellow", "good": "green"}
-    return str(terminalreporter._tw.markup(text, **{colours[tone]: True}))
+    return pytest_api.painted(terminalreporter, text, colours[tone])
 
 
 def _off(number: int) -> str:

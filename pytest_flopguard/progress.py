@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pytest_flopguard import pytest_api
 from pytest_flopguard.reporters.one_line import one_line
 
 Write = Callable[[str], object]
@@ -82,8 +83,8 @@ def progress_of(config: pytest.Config, environ: Mapping[str, str]) -> Progress |
         or not reporter.isatty
         or config.get_verbosity() < 0
         or config.getoption("capture") == "no"
-        or hasattr(config, "workerinput")
-        or (config.getoption("numprocesses", None) or 0)
+        or pytest_api.is_worker(config)
+        or pytest_api.workers(config)
         or environ.get("CI")
         or environ.get("TERM", "dumb") == "dumb"
     ):
@@ -95,7 +96,7 @@ def progress_of(config: pytest.Config, environ: Mapping[str, str]) -> Progress |
         return None
     progress = Progress(
         lambda text: os.write(terminal, text.encode("utf-8", "replace")),
-        lambda: int(reporter._tw.fullwidth - reporter._tw.width_of_current_line - 1),
+        lambda: pytest_api.columns_left(reporter),
     )
     config.pluginmanager.register(progress, "flopguard-progress")
     config.add_cleanup(lambda: os.close(terminal))

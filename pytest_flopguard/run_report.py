@@ -9,6 +9,7 @@ from platform import platform, python_version
 
 import pytest
 
+from pytest_flopguard import pytest_api
 from pytest_flopguard.budgets.baselines import Baselines, by_module
 from pytest_flopguard.budgets.settings import Settings
 from pytest_flopguard.core.baseline_change import Change, not_written
@@ -148,7 +149,7 @@ class RunRecords:
 
 def _test_outcome(report: pytest.TestReport) -> TestOutcome:
     # As pytest's own terminal reporter tells them apart.
-    if hasattr(report, "wasxfail"):
+    if pytest_api.expected_to_fail(report):
         return "xfailed" if report.skipped else "xpassed"
     return "passed" if report.passed else "skipped" if report.skipped else "failed"
 

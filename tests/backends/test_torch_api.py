@@ -25,7 +25,7 @@ OTHERS = {
     "_asdict": "namedtuple, which documents it",
     "_replace": "namedtuple, which documents it",
     "_DummyThread": "threading",
-    "_tw": "pytest's terminal, see tests/plugin/test_pytest_api.py",
+    "_tw": "pytest's terminal, read in pytest_api.py",
 }
 
 

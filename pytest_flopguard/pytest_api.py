@@ -1,0 +1,63 @@
+"""What is read of pytest and xdist that their documented interfaces do not have.
+
+``tests/plugin/test_pytest_api.py`` checks each name against the installed releases.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+def terminal_width(reporter: Any) -> int:
+    """Return the columns of the terminal that pytest writes to."""
+    return int(reporter._tw.fullwidth)
+
+
+def columns_left(reporter: Any) -> int:
+    """Return the columns that are free on the line that pytest is writing."""
+    return int(reporter._tw.fullwidth - reporter._tw.width_of_current_line - 1)
+
+
+def painted(reporter: Any, text: str, colour: str) -> str:
+    """Return a text in bold and a colour, if ``--color``, NO_COLOR and the terminal allow it."""
+    return str(reporter._tw.markup(text, **{colour: True}))
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process is one of xdist's workers."""
+    return hasattr(config, "workerinput")
+
+
+def worker_output(config: pytest.Config) -> dict[str, Any] | None:
+    """Return what a worker sends to the controller at its end, None outside of a worker."""
+    found: dict[str, Any] | None = getattr(config, "workeroutput", None)
+    return found
+
+
+def output_of_worker(node: Any) -> dict[str, Any]:
+    """Return what a worker has sent to the controller; a worker that crashed has sent nothing."""
+    found: dict[str, Any] = getattr(node, "workeroutput", {})
+    return found
+
+
+def workers(config: pytest.Config) -> Any:
+    """Return the value of ``-n``, 0 without xdist or without the option."""
+    return config.getoption("numprocesses", None) or 0
+
+
+def run_in_one_process(config: pytest.Config) -> None:
+    """Switch xdist off, whatever the command line says."""
+    if hasattr(config.option, "dist"):
+        config.option.dist = "no"
+
+
+def function_name(item: pytest.Item) -> str:
+    """Return the name of a test's function, without its parameters."""
+    return str(getattr(item, "originalname", item.name))
+
+
+def expected_to_fail(report: pytest.TestReport) -> bool:
+    """Whether a report is of a test that was marked xfail, and the mark held for this run."""
+    return hasattr(report, "wasxfail")
