@@ -24,7 +24,7 @@ from pytest_flopguard.core.expectation import Expectation, Origin
 from pytest_flopguard.core.record import Json, Record, record_to_json
 from pytest_flopguard.fixture import FIXTURE, FlopGuard
 from pytest_flopguard.plans import Plans
-from pytest_flopguard.raising import fail_or_warn
+from pytest_flopguard.raising import fail_or_warn, note_as_written
 from pytest_flopguard.reporters.junit_properties import PREFIX, properties
 from pytest_flopguard.run_report import RunRecords, installed_version
 from pytest_flopguard.simulation import Simulation
@@ -120,13 +120,17 @@ class Guard:
             self._tell(self._keep(item, self._judge(item, region, completed)))
             pytest.fail(message("not-simulated", reason=machine.reason), pytrace=False)
         sites = self.baselines.has_memory(test)
-        measuring = session.measure(test, "", wanted, sites=sites)
+        # A test whose numbers nobody asked for runs compiled functions compiled, as it would without the guard.
+        asked = bool(wanted) or self.baselines.has(test) or bool(self.settings.update or self.settings.why)
+        measuring = session.measure(test, "", wanted, sites=sites, compiled=not asked)
         try:
             with session.on(machine) if machine else nullcontext(), measuring as region:
                 result = yield
             completed = True
         finally:
             records = self._keep(item, self._judge(item, region, completed))
+            if not completed:
+                note_as_written(item, session.ran_as_written)
             # Here, and not on the report: a JUnit file takes them from what the item has before its report is made.
             others = [each for each in item.user_properties if not each[0].startswith((f"{PREFIX}.", f"{PREFIX}["))]
             item.user_properties[:] = [*others, *properties(records)]

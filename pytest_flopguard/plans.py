@@ -86,8 +86,15 @@ class Plans:
         has_budget = plan is not None and any(each.winner.rank != "default" for each in plan.choices)
         return has_budget or asks_for_guard(item)
 
+    def is_off(self, item: pytest.Item) -> bool:
+        """Whether a test is not to be measured: the closest budget that is written for it says so."""
+        plan = self.of(item)
+        return plan is not None and plan.measure == "off"
+
     def watches(self, item: pytest.Item) -> bool:
         """Whether to measure this test; others only where the project itself has imported torch."""
+        if self.is_off(item):
+            return False
         everything = self._settings.measure == "all" and self.of(item) is not None  # one that is gone has no plan
         return self.is_guarded(item) or (everything and "torch" in sys.modules)
 

@@ -231,7 +231,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 def flopguard(request: pytest.FixtureRequest) -> FlopGuard:
     """Measure named regions: ``with flopguard.measure("forward") as fwd: ...``, then ``fwd.flops.total``."""
     guard = request.config.stash[_GUARD]
-    if guard is None:
+    if guard is None or guard.plans.is_off(request.node):
         return FlopGuard(request.node.nodeid)
     return FlopGuard(guard.plans.test(request.node), guard.session, guard.read_limits, guard.locate)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from pytest_flopguard.core.errors import message
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.verdict import Finding
 
@@ -22,6 +23,14 @@ class BudgetBroken(pytest.fail.Exception):  # type: ignore[misc,name-defined]
     """The failure of a test whose budget is broken or undecided; its text is the whole message."""
 
     __module__ = "builtins"  # so that the short summary shows the text, as for pytest.fail
+
+
+def note_as_written(item: pytest.Item, calls: int) -> None:
+    """Say below a test's own failure that compiled functions ran uncompiled, and what to write where that matters."""
+    if calls:
+        number = f"{calls} call" if calls == 1 else f"{calls} calls"
+        text = message("ran-as-written", calls=number, nodeid=item.nodeid)
+        item.add_report_section("call", "flopguard", text)
 
 
 def fail_or_warn(records: Sequence[Record], *, verbosity: int, accepts: bool) -> None:

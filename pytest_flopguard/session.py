@@ -15,6 +15,7 @@ from pytest_flopguard.backends.base import (
     ModelNoter,
     ModelTracer,
     ProgressTeller,
+    RunsCompiled,
     SiteRecorder,
     SnapshotKeeper,
     Unavailable,
@@ -174,11 +175,18 @@ class Session:
 
     @contextmanager
     def measure(
-        self, nodeid: str, label: str = "", expectations: Sequence[Expectation] = (), *, sites: bool = False
+        self,
+        nodeid: str,
+        label: str = "",
+        expectations: Sequence[Expectation] = (),
+        *,
+        sites: bool = False,
+        compiled: bool = False,
     ) -> Iterator[Region]:
         """Measure what runs in the block. Regions may nest; an exception ends them with what was seen so far.
 
-        ``sites`` asks for the lines of code that take memory; a limit of memory asks for them too.
+        ``sites`` asks for the lines of code that take memory; a limit of memory asks for them too. With ``compiled`` on
+        the outermost region, compiled functions run compiled and are not counted.
         """
         region = Region(nodeid, label, expectations, self._settings.unknown_memory)
         label = region.label
@@ -187,7 +195,7 @@ class Session:
             noter.note_models()
         with ExitStack() as stack:
             if not self._depth:
-                self._enter_backends(stack)
+                self._enter_backends(stack, compiled)
             stack.enter_context(self._nested())
             if sites or self._settings.why or any(each.quantity in _OF_MEMORY for each in expectations):
                 self._record_sites(self._settings.rootdir)
@@ -207,6 +215,12 @@ class Session:
                 watched: object = flops
                 workload = watched.workload(mark) if isinstance(watched, WorkloadNoter) else Workload()
                 region.close(replace(self._measurement(label, tally, parameters, peaks), workload=workload))
+
+    @property
+    def ran_as_written(self) -> int:
+        """How many calls of compiled functions ran as written in the last outermost region."""
+        flops: object = self._selection.flops
+        return flops.ran_as_written if isinstance(flops, RunsCompiled) else 0
 
     @contextmanager
     def on(self, machine: Machine) -> Iterator[None]:
@@ -335,7 +349,10 @@ class Session:
             unavailable=unavailable,
         )
 
-    def _enter_backends(self, stack: ExitStack) -> None:
+    def _enter_backends(self, stack: ExitStack, compiled: bool) -> None:
+        watched: object = self._selection.flops
+        if isinstance(watched, RunsCompiled):
+            watched.compile_for_real(compiled)
         # The FLOP backend goes in first: the live-storage backend listens to the same calls.
         if self._selection.flops is not None:
             stack.enter_context(self._selection.flops)

@@ -99,6 +99,18 @@ class WorkloadNoter(Protocol):
         """Return the calls since the mark."""
 
 
+@runtime_checkable
+class RunsCompiled(Protocol):
+    """A FlopBackend that can run compiled functions as they are written."""
+
+    @property
+    def ran_as_written(self) -> int:
+        """How many calls of compiled functions ran as written since the entry."""
+
+    def compile_for_real(self, wanted: bool) -> None:
+        """Say whether compiled functions run compiled from the next entry on, unknown by name, or as written."""
+
+
 class MemoryBackend(Protocol):
     """Measures memory peaks, one per device, of whatever runs while it is entered. Regions nest."""
 

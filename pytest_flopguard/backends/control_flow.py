@@ -1,63 +1,54 @@
-"""Control flow that torch keeps as one op: what it runs, where the values that decide are at hand."""
+"""Higher-order ops that torch keeps as one call: their functions run as torch runs them, with op calls seen inside."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_any, tree_map
 
 from pytest_flopguard.backends.constant_tensors import has_data, tensors
-from pytest_flopguard.backends.torch_api.dispatch import TorchDispatchMode
+from pytest_flopguard.backends.torch_api.dispatch import DENSE, HigherOrderOperator, OpOverload, OpOverloadPacket
+from pytest_flopguard.core.measurement import NO_FORMULA
 
-FOLLOWED = {"cond", "while_loop"}
-LOST_GRADIENTS = "torch builds no backward for it while op calls are watched, and its tensors need gradients"
+# These call one op, which they are given, and nothing else.
+_WRAPS_ONE_OP = {"out_dtype", "auto_functionalized", "auto_functionalized_v2", "with_effects"}
+Watched = Callable[[], AbstractContextManager[None]]
 
 
 class NotFollowed(Exception):
     """What the op will run is not known; the text says why."""
 
 
-class GradientLoss(TorchDispatchMode):
-    """Notes whether calls in the block were to be differentiated: below autograd nobody does it any more."""
+class _Heard:
+    """A function of a higher-order op: while it runs, its op calls are seen. For all else it is the function."""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # as OpWatch
+    def __init__(self, function: Callable[..., Any], watched: Watched) -> None:
+        self._function = function
+        self._watched = watched
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.found = False
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self._watched():
+            return self._function(*args, **kwargs)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.found |= torch.is_grad_enabled() and any(each.requires_grad for each in tensors(args))
-        return func(*args, **(kwargs or {}))
-
-
-def followed(name: str, args: tuple[Any, ...]) -> Callable[[], Any]:
-    """Return what calls the op's own functions as the op would; NotFollowed where that hangs on absent values."""
-    return _cond(*args) if name == "cond" else _while_loop(*args)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._function, name)
 
 
-def _cond(
-    predicate: Any, if_true: Callable[..., Any], if_false: Callable[..., Any], operands: tuple[Any, ...] = ()
-) -> Callable[[], Any]:
-    if isinstance(predicate, torch.Tensor) and not has_data(predicate):
-        raise NotFollowed("its predicate has no value here")
-    return partial(if_true if predicate else if_false, *operands)
+def run_watched(op: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any], watched: Watched) -> Any:
+    """Call a higher-order op and enter ``watched`` around its functions; NotFollowed where nothing would be seen."""
+    if op.name() in _WRAPS_ONE_OP and DENSE in op.py_kernels:
+        with watched():
+            return op.py_kernels[DENSE](*args, **kwargs)
+    if not tree_any(_is_function, (args, kwargs)):
+        raise NotFollowed(NO_FORMULA)
+    if not all(map(has_data, tensors(args))):
+        raise NotFollowed("what it runs depends on values that are not here")
+    args, kwargs = tree_map(lambda each: _Heard(each, watched) if _is_function(each) else each, (args, kwargs))
+    return op(*args, **kwargs)
 
 
-def _while_loop(
-    goes_on: Callable[..., Any], step: Callable[..., Any], carried: tuple[Any, ...], fixed: tuple[Any, ...] = ()
-) -> Callable[[], Any]:
-    if not all(map(has_data, tensors((*carried, *fixed)))):
-        raise NotFollowed("how often it loops depends on values that are not here")
-
-    def run() -> tuple[Any, ...]:
-        values = carried
-        while goes_on(*values, *fixed):
-            values = tuple(step(*values, *fixed))
-        return values
-
-    return run
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, (torch.Tensor, type, OpOverload, OpOverloadPacket))

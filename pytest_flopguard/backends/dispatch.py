@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from pytest_flopguard.backends import cuda_graphs
+from pytest_flopguard.backends import cuda_graphs, mode_stack
 from pytest_flopguard.backends.base import CostModel
 from pytest_flopguard.backends.known_op import KnownOp
 from pytest_flopguard.backends.model_calls import ModelCalls
 from pytest_flopguard.backends.modules import ModulesMark
-from pytest_flopguard.backends.op_watch import OpWatch, Place, Unseen
+from pytest_flopguard.backends.op_sums import Place, Unseen
+from pytest_flopguard.backends.op_watch import OpWatch
 from pytest_flopguard.backends.traffic import Traffic, TrafficMark
 from pytest_flopguard.core.measurement import FlopTally, Kind, OpCount, ParameterCount, UnknownOp
 from pytest_flopguard.core.model_call import ModelCall
@@ -28,6 +29,7 @@ class _Mark(NamedTuple):
     modules: ModulesMark
     unseen_calls: int
     traffic: TrafficMark | None
+    modes: mode_stack.Stack
 
 
 class DispatchFlops:
@@ -51,6 +53,15 @@ class DispatchFlops:
         """From now on tell the bytes that op calls move; each call then takes longer."""
         self.watch.traffic = Traffic()
 
+    def compile_for_real(self, wanted: bool) -> None:
+        """Say whether compiled functions run compiled from the next entry on, unknown by name, or as written."""
+        self.watch.compiled.eager = not wanted
+
+    @property
+    def ran_as_written(self) -> int:
+        """How many calls of compiled functions ran as written since the entry."""
+        return self.watch.ran_as_written
+
     def begin(self) -> _Mark:
         """Open a region."""
         watch = self.watch
@@ -62,6 +73,7 @@ class DispatchFlops:
                 modules=watch.modules.begin(),
                 unseen_calls=watch.modules.unseen_calls,
                 traffic=None if watch.traffic is None else watch.traffic.mark(),
+                modes=mode_stack.stack(),
             )
 
     def end(self, mark: _Mark) -> FlopTally:
@@ -155,6 +167,16 @@ class DispatchFlops:
                 phase="forward",
                 calls=unseen,
                 reason="op calls of threads that started before the test are not seen",
+            )
+        now = mode_stack.stack() if self.watch.active else mark.modes
+        for name, what in mode_stack.changes(mark.modes, now):
+            yield UnknownOp(
+                op=f"dispatch_mode.{name}",
+                call=f"the dispatch mode {name} was {what}",
+                module="",
+                phase="forward",
+                calls=1,
+                reason="op calls may have been hidden from the count: enter the mode in a with statement",
             )
         graphs = cuda_graphs.alive()
         if graphs:

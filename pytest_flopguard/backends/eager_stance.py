@@ -1,38 +1,50 @@
-"""Compiled functions run as they are written while op calls are watched, since a compiled kernel hides its ops.
+"""Compiled functions while op calls are watched: run as they are written, since a compiled kernel hides its ops.
 
-torch has a switch for this. Without it, torch meets a compiled function under a dispatch mode, marks it as not to be
-compiled for the rest of the process, and refuses one that says ``fullgraph=True``.
+torch has a switch for this, which is thrown for functions that the test compiled. What torch compiles for itself, to
+capture the body of a higher-order op or to export, is left alone: without its graph, torch.cond would lose gradients.
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
 import warnings
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 from unittest.mock import patch
 
 import torch
 
+from pytest_flopguard.backends.late_modules import LateModule
+
 _COMPILER = "torch._dynamo"
 # Asked by every call of a compiled function which way to go.
 _ASKED = "_callback_from_stance"
+# Files from which torch calls what it has compiled to capture the functions of a higher-order op.
+_HIGHER_ORDER = ("_higher_order_ops", "flex_attention.py")
+_CAPTURES = "torch._dynamo.backends.debugging"  # its backends run the graph as it is
+_RECORDS = "torch._dynamo.eval_frame"  # its backends are those of torch._dynamo.explain and torch.export
+
+Undo = Callable[[], None]
 
 
 class EagerStance:
     """The switch, thrown on entry; later where the compiler is not loaded, since loading it takes seconds.
 
-    ``met`` is called for each call of a compiled function.
+    ``met`` is called for each call of a compiled function that then runs as it is written. ``hidden`` is called where
+    compiled code runs nevertheless, with whether torch itself compiled it for a higher-order op, and returns what is
+    to be called when that has ended. Without ``eager`` the switch stays as it is, and compiled functions are hidden.
     """
 
-    def __init__(self, met: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, met: Callable[[], None] | None = None, hidden: Callable[[bool], Undo] | None = None, *, eager: bool = True
+    ) -> None:
+        self.eager = eager
         self._met = met
+        self._hidden = hidden
         self._stance: Any = None
         self._listening: Any = None
+        self._late = LateModule(_COMPILER, self._throw)
         self._warnings = warnings.catch_warnings()
 
     def __enter__(self) -> EagerStance:
@@ -40,15 +52,11 @@ class EagerStance:
         self._warnings.__enter__()
         # The hooks are ours, and do not mind to be called for the model and for what wraps it.
         warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global hooks")
-        if _COMPILER in sys.modules:
-            self._throw()
-        else:
-            sys.meta_path.insert(0, self)  # a finder needs find_spec only
+        self._late.__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
+        self._late.__exit__(*exc)
         if self._listening is not None:
             self._listening.__exit__(*exc)
             self._listening = None
@@ -57,43 +65,65 @@ class EagerStance:
             self._stance = None
         self._warnings.__exit__(None, None, None)
 
-    def _throw(self) -> None:
+    def _throw(self, compiler: ModuleType) -> None:
         # Takes effect at once; leaving it as a context puts back what was there before.
-        self._stance = torch.compiler.set_stance("force_eager")
-        if self._met is not None:
-            self._listening = self._listen(self._met)
-
-    def _listen(self, met: Callable[[], None]) -> Any:
-        frames: Any = importlib.import_module(f"{_COMPILER}.eval_frame")
+        frames: Any = compiler.eval_frame
+        before = frames._stance
+        if self.eager:
+            self._stance = torch.compiler.set_stance("force_eager")
+        thrown = frames._stance
         way = getattr(frames, _ASKED, None)
         if way is None:  # a torch that asks in another way: some call may be one
-            met()
-            return None
+            if self._met is not None:
+                self._met()
+            return
+
+        def put_back() -> None:
+            frames._stance = thrown
 
         def asked(callback: Any) -> Any:
-            if callable(callback):
-                met()
-            return way(callback)
+            if not callable(callback):
+                return way(callback)
+            caller = sys._getframe(1)
+            if self._hidden is not None and _is_of_torch(caller, callback):
+                _when_left(caller, self._hidden(_backend(callback).__module__ == _CAPTURES))
+                if self._stance is not None and frames._stance is thrown:
+                    frames._stance = before
+                    _when_left(caller, put_back)
+                return way(callback)
+            found = way(callback)
+            if found is None:
+                if self._met is not None:
+                    self._met()
+            elif self._hidden is not None:
+                _when_left(caller, self._hidden(False))
+            return found
 
-        listening = patch.object(frames, _ASKED, asked)
-        listening.__enter__()
-        return listening
+        self._listening = patch.object(frames, _ASKED, asked)
+        self._listening.__enter__()
 
-    def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Find the compiler as everybody else does, and throw the switch once it is loaded."""
-        if name != _COMPILER:
-            return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
-        if spec is not None and spec.loader is not None:
-            loader: Any = spec.loader
-            own = vars(loader).pop("exec_module", None)  # another stance's, around this one
-            run = own or loader.exec_module
 
-            def load(module: ModuleType) -> None:
-                vars(loader).pop("exec_module", None)  # the class's own shows again
-                run(module)
-                self._throw()
+def _is_of_torch(caller: FrameType, callback: Any) -> bool:
+    """Whether torch compiled a function for itself; ``caller`` is the frame that asked which way to go."""
+    home = getattr(_backend(callback), "__module__", "")
+    if home == _CAPTURES and caller.f_back is not None:
+        return any(each in caller.f_back.f_code.co_filename for each in _HIGHER_ORDER)
+    return home == _RECORDS
 
-            loader.exec_module = load
-        return spec
+
+def _backend(callback: Any) -> Any:
+    """Return the compiler's backend inside all that torch wraps around it."""
+    while inner := getattr(callback, "_torchdynamo_orig_backend", None) or getattr(callback, "compiler_fn", None):
+        callback = inner
+    return callback
+
+
+def _when_left(caller: FrameType, undo: Undo) -> None:
+    """Call something when a compiled function has ended: torch calls all in ``cleanups`` then, also after an error."""
+    cleanups = caller.f_locals.get("cleanups")
+    if cleanups is None:
+        cleanups = getattr(caller.f_locals.get("self"), "cleanup_fns", None)  # the compiler entered as a context
+    if cleanups is None:
+        undo()
+    else:
+        cleanups.insert(0, undo)

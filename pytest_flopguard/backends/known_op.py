@@ -7,7 +7,6 @@ from typing import Any
 from pytest_flopguard.backends import op_traits
 from pytest_flopguard.backends.base import CostModel
 from pytest_flopguard.backends.call_specs import SPARSE
-from pytest_flopguard.backends.control_flow import FOLLOWED
 from pytest_flopguard.backends.torch_api.dispatch import HigherOrderOperator, OpOverload, decomposes, schema_of
 from pytest_flopguard.core.measurement import Kind
 
@@ -38,7 +37,7 @@ class KnownOp:
         makes_storage: bool = True,
         foreign: bool = True,
         opaque: bool = False,
-        flow: str = "",
+        flow: bool = False,
         arguments: tuple[str, ...] = (),
         results: frozenset[str] = frozenset(),
         reads: frozenset[str] = frozenset(),
@@ -61,7 +60,7 @@ def learn(func: Any, costs: CostModel) -> KnownOp:
     if isinstance(func, HigherOrderOperator):
         name = f"higher_order.{func.name()}"
         kind = costs.kind(name, frozenset())
-        return KnownOp(name, kind, flow=func.name() if kind == "unknown" and func.name() in FOLLOWED else "")
+        return KnownOp(name, kind, flow=kind == "unknown")
     name = schema_of(func).name.replace("::", ".")
     kind = costs.kind(name, op_traits.traits(func))
     if kind == "unknown":

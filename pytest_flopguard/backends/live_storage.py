@@ -12,11 +12,12 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from pytest_flopguard.backends.base import Unavailable
+from pytest_flopguard.backends.block_listener import BlockListener
 from pytest_flopguard.backends.constant_tensors import tensors
 from pytest_flopguard.backends.data_holders import PLAIN, holders
 from pytest_flopguard.backends.op_watch import OpWatch
@@ -31,21 +32,6 @@ from pytest_flopguard.core.owners import merged, summed
 _LIFT = torch.ops.aten.lift_fresh.default  # torch.tensor([...]) makes its storage out of sight and shows it here
 _BEFORE = -1
 _FLAT = Timeline(0, 0)
-
-
-class BlockListener(Protocol):
-    """Somebody who joins storages with what an allocator tells of its blocks, on devices of one kind."""
-
-    kind: str
-
-    def follow(self, live: Any, storage: torch.UntypedStorage) -> None:
-        """Take note of a storage that an op showed for the first time; ``live.role`` is what is known of it."""
-
-    def allocated(self) -> bool:
-        """Whether anything was allocated since this was last asked."""
-
-    def ran(self, role: Role) -> None:
-        """Take note of the op call that did."""
 
 
 class _Live(weakref.ref["torch.UntypedStorage"]):
@@ -74,6 +60,7 @@ class _Scope:
         self.peak_tick = dict.fromkeys(start, tick)
         self.began = tick
         self.timelines: dict[str, Timeline] = {}
+        self.unheard: set[str] = set()
 
     def found(self, device: str, size: int) -> None:
         """Take in bytes that were there before the region."""
@@ -177,6 +164,9 @@ class LiveStorage:
         if self._opaque:
             kinds = ", ".join(sorted(self._opaque))
             return Unavailable(name=self.name, reason=f"the storage of these tensors cannot be followed: {kinds}")
+        if scope.unheard:
+            names = ", ".join(sorted(scope.unheard))
+            return Unavailable(name=self.name, reason=f"no op call shows the tensors that these make: {names}")
         held = [each for each in (*self._live.values(), *self._dead) if scope.holds(each)]
         self._forget_dead()
         peaks = []
@@ -197,6 +187,12 @@ class LiveStorage:
                 )
             )
         return tuple(peaks)
+
+    def lose(self, name: str) -> None:
+        """Take note that something ran whose tensors no op call shows."""
+        with self._watch.lock:
+            for scope in self._scopes:
+                scope.unheard.add(name)
 
     def saw(self, makes_storage: bool, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Follow one op call that has just returned."""
@@ -265,6 +261,8 @@ class LiveStorage:
 
     def _storages(self, tensor: torch.Tensor) -> Sequence[tuple[torch.Tensor, torch.UntypedStorage]]:
         """Return what holds a tensor's data, most often itself; remembered is a tensor that cannot be followed."""
+        if isinstance(tensor, FakeTensor) and not isinstance(tensor.untyped_storage().nbytes(), int):
+            return ()  # its size is a symbol, and comparing it would fix what the symbol may stand for
         if type(tensor) in PLAIN:
             try:
                 return ((tensor, tensor.untyped_storage()),)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from threading import get_ident, local
 from types import FrameType
 from typing import Any, NamedTuple
@@ -90,7 +90,7 @@ class _Step(NamedTuple):
 class _Thread:
     """What runs in one thread: modules, optimizer steps, and whose the autograd nodes are that it creates."""
 
-    __slots__ = ("current", "names", "recomputed_in", "root", "stack", "starts", "steps")
+    __slots__ = ("current", "graphs_unseen", "names", "recomputed_in", "root", "stack", "starts", "steps")
 
     def __init__(self) -> None:
         self.current = ""
@@ -101,26 +101,32 @@ class _Thread:
         self.starts: list[int] = []
         self.names: list[str] = []
         self.recomputed_in = -1
+        self.graphs_unseen = False
 
 
 class ModuleTracker:
     """The stack of running modules of each thread, the owner of each autograd node, and the current phase.
 
     ``watched`` tells whether op calls of the calling thread are seen; modules that run in a thread where they are
-    not are counted in ``unseen_calls``. ``lock`` is held while what threads share changes. Those in ``on_root`` are
-    called with each new outermost module, those in ``on_step`` with the optimizer before and after each step.
+    not are counted in ``unseen_calls``, unless ``foreign`` tells that the thread is of an earlier test. ``lock`` is
+    held while what threads share changes. Those in ``on_root`` are called with each new outermost module, those in
+    ``on_step`` with the optimizer before and after each step.
     ``models`` notes calls of models that have a config, once somebody asks for them.
     """
 
-    def __init__(self, watched: Callable[[], bool], lock: AbstractContextManager[Any]) -> None:
+    def __init__(
+        self, watched: Callable[[], bool], foreign: Callable[[], bool], lock: AbstractContextManager[Any]
+    ) -> None:
         self.on_root: list[Callable[[nn.Module], None]] = []
         self.on_step: list[Callable[[torch.optim.Optimizer], None]] = []
         self.models: ModelCalls | None = None
         self.unseen_calls = 0
         self.paused = False
         self._watched = watched
+        self._foreign = foreign
         self._lock = lock
         self._handles: list[Any] = []
+        self._inside = False
         self._clear()
 
     def _clear(self) -> None:
@@ -149,19 +155,41 @@ class ModuleTracker:
 
     def __enter__(self) -> ModuleTracker:
         self._clear()
+        self._inside = True
+        self._install()
+        return self
+
+    def _install(self) -> None:
         self._handles = [
             register_module_forward_pre_hook(self._entered),
             register_module_forward_hook(self._left, always_call=True),
             register_optimizer_step_pre_hook(self._step_begins),
             register_optimizer_step_post_hook(self._step_ends),
         ]
-        return self
 
     def __exit__(self, *exc: object) -> None:
+        self._inside = False
+        self._uninstall()
+        self._clear()
+
+    def _uninstall(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._clear()
+
+    def step_aside(self) -> Callable[[], None]:
+        """Take all hooks away, and return what puts them back; what runs until then counts for where it began.
+
+        torch's compiler guards on the tables of global hooks: while they hold ours, it compiles other code.
+        """
+        if not self._handles:
+            return lambda: None
+        self._uninstall()
+        return self._come_back
+
+    def _come_back(self) -> None:
+        if self._inside and not self._handles:
+            self._install()
 
     @property
     def running(self) -> bool:
@@ -258,10 +286,23 @@ class ModuleTracker:
 
     def _elsewhere(self) -> bool:
         """Whether the calling thread is one in which op calls are not seen."""
-        return get_ident() != self._home and not self._watched()
+        return get_ident() != self._home and (self._foreign() or not self._watched())
+
+    @contextmanager
+    def graphs_unseen(self) -> Iterator[None]:
+        """Take no notice of graph modules in the block."""
+        here = self._here()
+        before, here.graphs_unseen = here.graphs_unseen, True
+        try:
+            yield
+        finally:
+            here.graphs_unseen = before
+
+    def _passes(self, module: nn.Module) -> bool:
+        return self.paused or (self._here().graphs_unseen and isinstance(module, torch.fx.GraphModule))
 
     def _entered(self, module: nn.Module, args: Any) -> None:
-        if self.paused:
+        if self._passes(module):
             return
         if tracing() is None:
             self._enter(module, args)
@@ -271,7 +312,7 @@ class ModuleTracker:
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         if self._elsewhere():
-            self.unseen_calls += 1
+            self.unseen_calls += not self._foreign()
             return
         here, backward = self._here(), running_backward()
         if here.root is None or not here.stack:
@@ -298,7 +339,7 @@ class ModuleTracker:
         self._note_owner(here)
 
     def _left(self, module: nn.Module, args: object, output: object) -> None:
-        if self.paused or self._elsewhere():
+        if self._passes(module) or self._elsewhere():
             return
         here = self._here()
         # A part that was left by an exception such as KeyboardInterrupt has not said so.

@@ -7,13 +7,14 @@ tensor subclass answers is what the subclass does for it: the calls on its inner
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from threading import RLock
-from typing import Any, NamedTuple
+from threading import RLock, get_ident
+from typing import Any
 
-from pytest_flopguard.backends import tbc_backward
+from pytest_flopguard.backends import mode_stack, tbc_backward
 from pytest_flopguard.backends.attention_masks import AttentionMasks
 from pytest_flopguard.backends.attention_trail import Product
 from pytest_flopguard.backends.base import CostModel
@@ -28,56 +29,27 @@ from pytest_flopguard.backends.call_specs import (
     specs,
     with_values,
 )
-from pytest_flopguard.backends.control_flow import LOST_GRADIENTS, GradientLoss, NotFollowed, followed
+from pytest_flopguard.backends.control_flow import NotFollowed, run_watched
 from pytest_flopguard.backends.deciding_values import Values, by_name
 from pytest_flopguard.backends.eager_stance import EagerStance
+from pytest_flopguard.backends.hidden_work import HiddenWork
 from pytest_flopguard.backends.known_op import KnownOp, learn
 from pytest_flopguard.backends.modules import ModuleTracker
-from pytest_flopguard.backends.new_threads import NewThreads
+from pytest_flopguard.backends.new_threads import NewThreads, Standing
+from pytest_flopguard.backends.op_sums import Place, Sum, Unseen
 from pytest_flopguard.backends.padded_heads import KERNELS, PAD, PaddedHeads, SeveralWidths
+from pytest_flopguard.backends.recording import by_the_way
 from pytest_flopguard.backends.subclass_calls import Inside, has_tensor, is_planning, pushed, subclasses
 from pytest_flopguard.backends.tbc_backward import TbcBackward
-from pytest_flopguard.backends.torch_api.dispatch import OpOverload, TorchDispatchMode, mode_stack, push_mode
+from pytest_flopguard.backends.torch_api.dispatch import OpOverload, TorchDispatchMode, is_recording, push_mode
 from pytest_flopguard.backends.traffic import Traffic
-from pytest_flopguard.backends.triton_launches import REASON, TritonLaunches
-from pytest_flopguard.core.measurement import (
-    NO_FORMULA,
-    Cost,
-    OpCall,
-    Phase,
+from pytest_flopguard.backends.wrapped_numbers import call
+from pytest_flopguard.core.measurement import NO_FORMULA, Cost, OpCall
+
+COMPILED = (
+    "it runs compiled here, and compiled kernels show no op calls: give the test a budget, and it runs as written"
 )
-
-
-class Place(NamedTuple):
-    """Where calls of one op are summed."""
-
-    op: str
-    module: str
-    phase: Phase
-    at_most: str = ""
-
-
-class Unseen(NamedTuple):
-    """Calls of an op whose FLOPs are not known, alike in every respect."""
-
-    place: Place
-    call: str
-    reason: str
-    dense_flops: int | None = None
-
-
-class _Sum:
-    """Running sums of one op in one place."""
-
-    __slots__ = ("calls", "flops", "kernel_recompute", "masked")
-
-    def __init__(self) -> None:
-        self.calls = self.flops = self.kernel_recompute = self.masked = 0
-
-    @property
-    def amounts(self) -> tuple[int, int, int, int]:
-        """All four, to be subtracted from later ones."""
-        return self.calls, self.flops, self.kernel_recompute, self.masked
+EARLIER_THREAD = "a thread that an earlier test started made the call, perhaps for this test"
 
 
 class OpWatch(TorchDispatchMode):
@@ -88,8 +60,13 @@ class OpWatch(TorchDispatchMode):
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         # False spares each call torch's wrapper that hides the handler from torch.compile, and each process the
-        # import of torch._dynamo: nothing compiles under an EagerStance, so there is nothing to hide from.
+        # import of torch._dynamo. What is compiled under an EagerStance calls no Python between its ops.
         return False
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let torch compile under this mode, which then sees what the compiled code calls."""
+        return True
 
     def __init__(self, costs: CostModel) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -98,44 +75,51 @@ class OpWatch(TorchDispatchMode):
         self.paused = False
         self._inside = 0  # calls in progress that subclasses answer; a DTensor may be planning in one
         self.lock = RLock()  # held while what threads share changes; a finalizer may call ops in between
-        self.modules = ModuleTracker(self._on_this_thread, self.lock)
+        self._threads = NewThreads(self._joined)
+        self.modules = ModuleTracker(self.on_this_thread, lambda: self._threads.standing() != "current", self.lock)
         self.storages: Any = None
         self.plain: dict[Any, KnownOp] = {}
-        self.sums: dict[Place, _Sum] = {}
+        self.sums: dict[Place, Sum] = {}
         self.unknown: dict[Unseen, int] = {}
         self.masks: AttentionMasks | None = None
         self.traffic: Traffic | None = None
         self._heads = PaddedHeads()
         self._tbc = TbcBackward()
         self._cache: dict[Signature, Cost] = {}
-        self._stance = EagerStance()
-        self._threads = NewThreads(self._joined)
-        self._launches = TritonLaunches(self._note_launch)
+        self.compiled = EagerStance(self._ran_as_written, self._hide_from_compiler)
+        self.ran_as_written = 0  # calls of compiled functions
+        self._home = 0
+        self._below: mode_stack.Stack = ()
+        self._hidden = HiddenWork(self, costs)
 
     def __enter__(self) -> OpWatch:
         # Counters start anew; what ops cost stays known.
         self.sums.clear()
         self.unknown.clear()
         self._tbc.clear()
+        self.ran_as_written = 0
         for op in self.plain.values():
             op.calls = 0
         if self.traffic is not None:
             self.traffic.clear()
-        self._stance.__enter__()
+        self.compiled.__enter__()
         self.modules.__enter__()
-        super().__enter__()  # type: ignore[no-untyped-call]
+        # Entering the mode would set flags of the whole process, by which torch refuses to compile.
+        self._home, self._below = get_ident(), mode_stack.stack()
+        push_mode(self)
         self.active = True
         self._threads.__enter__()
-        self._launches.__enter__()
+        self._hidden.__enter__()
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        self._launches.__exit__(*exc)
+        self._hidden.__exit__(*exc)
         self._threads.__exit__()
         self.active = False
-        super().__exit__(*exc)  # type: ignore[no-untyped-call]
+        mode_stack.leave(self, self._below)
+        self._below = ()
         self.modules.__exit__(*exc)
-        self._stance.__exit__(*exc)
+        self.compiled.__exit__(*exc)
 
     def follow_masks(self) -> None:
         """From now on find what attention masks hide."""
@@ -155,30 +139,76 @@ class OpWatch(TorchDispatchMode):
         # Modes belong to a thread, so this one goes with it; where the thread outlives the watch, it lets all go by.
         push_mode(self)
 
-    def _on_this_thread(self) -> bool:
-        return any(mode is self for mode in mode_stack())
+    @property
+    def on(self) -> bool:
+        """Whether op calls are counted now."""
+        return self.active and not self.paused
+
+    def on_this_thread(self) -> bool:
+        """Whether op calls of this thread are seen."""
+        return any(mode is self for mode in mode_stack.stack())
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Run the block without the mode on this thread's stack and without any hook."""
+        come_back = self.modules.step_aside()
+        try:
+            with mode_stack.without(self):
+                yield
+        finally:
+            come_back()
+
+    def _ran_as_written(self) -> None:
+        self.ran_as_written += 1
+
+    def _hide_from_compiler(self, of_torch: bool) -> Callable[[], None]:
+        if of_torch:  # the graph of a higher-order op, which runs as the op calls that it is made of
+            return self.modules.step_aside()
+        self._hidden.note("torch.compile", "a compiled function", COMPILED)
+        stack = ExitStack()
+        stack.enter_context(self.aside())
+        return stack.close
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self.paused or not self.active or (self._inside and is_planning()):
-            return func(*args, **(kwargs or {}))
+            return call(func, args, kwargs)
+        if get_ident() != self._home and (standing := self._threads.standing()) != "current":
+            return self._let_pass(standing, func, args, kwargs)
         op = self.plain.get(func)
         if op is None:
             op = self.plain.setdefault(func, learn(func, self.costs))
+        recorded = is_recording()
+        if (types or recorded) and by_the_way():
+            return func(*args, **(kwargs or {}))
         if types and (kinds := subclasses(types)):
             return self._look_inside(op, kinds, func, args, kwargs)
+        if recorded:
+            out = func(*args, **(kwargs or {}))
+            if op.kind == "counted":
+                self._count(op, func, args, kwargs, out)
+            elif op.kind == "unknown":
+                self._note_unknown(op, describe(op.name, args, kwargs), NO_FORMULA)
+            return out
         if op.decomposes:
             # Inference mode delivers composite ops whole; their parts are what the other modes deliver.
             with pushed(self):
                 return func.decompose(*args, **(kwargs or {}))
         if op.flow:
             return self._follow_flow(op, func, args, kwargs)
-        if self._launches.on:
-            with self._launches.within_op():
-                out = func(*args, **(kwargs or {}))
+        if self._hidden.launches.on:
+            with self._hidden.launches.within_op():
+                out = call(func, args, kwargs)
         else:
-            out = func(*args, **kwargs) if kwargs else func(*args)
+            out = call(func, args, kwargs)
         self._saw(op, func, args, kwargs, out)
         return out
+
+    def _let_pass(self, standing: Standing, func: Any, args: Any, kwargs: Any) -> Any:
+        """Call an op in a thread of an earlier test; what it does there is no work of this test, or may be."""
+        op = self.plain.get(func) or self.plain.setdefault(func, learn(func, self.costs))
+        if standing == "unclear" and op.kind in ("counted", "unknown"):
+            self._note_unknown(op, describe(op.name, args, kwargs), EARLIER_THREAD)
+        return call(func, args, kwargs)
 
     def _saw(self, op: KnownOp, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         if self.traffic is not None:
@@ -222,16 +252,16 @@ class OpWatch(TorchDispatchMode):
 
     def _follow_flow(self, op: KnownOp, func: Any, args: Any, kwargs: Any) -> Any:
         try:
-            run = followed(op.flow, args)
+            return run_watched(func, args, kwargs or {}, self._inside_flow)
         except NotFollowed as reason:
             self._note_unknown(op, describe(op.name, args, kwargs), str(reason))
             return func(*args, **(kwargs or {}))
-        loss = GradientLoss()
-        with pushed(self), pushed(loss):
-            out = run()
-        if loss.found:
-            self._note_unknown(op, describe(op.name, args, kwargs), LOST_GRADIENTS)
-        return out
+
+    @contextmanager
+    def _inside_flow(self) -> Iterator[None]:
+        # The captured functions of a higher-order op are modules to torch, and none to the test.
+        with pushed(self), self.modules.graphs_unseen():
+            yield
 
     def _count(self, op: KnownOp, func: OpOverload, args: Any, kwargs: Any, out: Any) -> None:
         if func is tbc_backward.PART and (node := self._tbc.running()) is not None:
@@ -274,7 +304,7 @@ class OpWatch(TorchDispatchMode):
     def _add(self, place: Place, cost: Cost) -> None:
         total = self.sums.get(place)
         if total is None:
-            total = self.sums[place] = _Sum()
+            total = self.sums[place] = Sum()
         total.calls += 1
         total.flops += cost.flops or 0
         total.kernel_recompute += cost.kernel_recompute
@@ -327,12 +357,15 @@ class OpWatch(TorchDispatchMode):
         with self.lock:
             self.unknown[key] = self.unknown.get(key, 0) + 1
 
-    def _note_launch(self, name: str) -> None:
-        if self.paused:
-            return
-        key = Unseen(Place(f"triton.{name}", *self.modules.place()), f"the Triton kernel {name}", REASON)
+    def note_unheard(self, name: str, call: str, reason: str) -> None:
+        """Note work that no op call shows."""
+        key = Unseen(Place(name, *self.modules.place()), call, reason)
         with self.lock:
             self.unknown[key] = self.unknown.get(key, 0) + 1
+
+    def kind_of(self, func: OpOverload) -> str:
+        """Classify an op."""
+        return (self.plain.get(func) or self.plain.setdefault(func, learn(func, self.costs))).kind
 
     def _hide(self, product: Product, flops: int) -> None:
         self.sums[product.place].masked += flops

@@ -57,6 +57,12 @@ class Baselines:
         """How many entries were read."""
         return sum(len(file.entries) for file in self._files.values())
 
+    def has(self, nodeid: str) -> bool:
+        """Whether a test, or a region of it, has a baseline."""
+        module, _, name = nodeid.partition("::")
+        file = self._files.get(module)
+        return file is not None and any(test == name for test, _ in file.entries)
+
     def has_memory(self, nodeid: str) -> bool:
         """Whether memory of a test, or of a region of it, is held to a baseline."""
         module, _, name = nodeid.partition("::")

@@ -15,7 +15,7 @@ from pytest_flopguard.core.errors import Problem
 from pytest_flopguard.core.expectation import Expectation, Origin, Quantity, Source
 
 # What a budget says beside its limits.
-_TERMS = ("tolerance", "severity", "predict", DEVICE)
+_TERMS = ("tolerance", "severity", "predict", "measure", DEVICE)
 Rank = Literal["marker", "exact", "glob", "default"]
 
 
@@ -25,6 +25,7 @@ class Budget:
 
     ``pattern`` is the node id or glob of the tests that they are for; ``"flop_budget"`` for a marker and
     ``"default-budget"`` for the default. ``device`` is where these tests are to run, empty where nothing is said of it.
+    ``measure`` is ``"off"`` for tests that are to run as they would without the guard.
     """
 
     pattern: str
@@ -32,6 +33,7 @@ class Budget:
     expectations: tuple[Expectation, ...]
     origin: Origin
     device: str = ""
+    measure: Literal["", "off"] = ""
 
     def of(self, quantity: Quantity, source: Source = "budget") -> tuple[Expectation, ...]:
         """Return the limits for one quantity: several where they are keyed by device."""
@@ -56,8 +58,11 @@ def read_budget(draft: Draft, table: object, pattern: str, rank: Rank, tolerance
     """
     found: list[Expectation] = []
     device = ""
+    measure: Literal["", "off"] = ""
     if isinstance(table, Mapping) and DEVICE in table:
         device = read_device(draft, (DEVICE,), table[DEVICE])
+    if isinstance(table, Mapping) and "measure" in table:
+        measure = _read_measure(draft, table)
     if not isinstance(table, Mapping):
         draft.complain_value((), table, "a table of limits")
     elif limits := [str(key) for key in table if key not in _TERMS]:
@@ -76,9 +81,25 @@ def read_budget(draft: Draft, table: object, pattern: str, rank: Rank, tolerance
             tolerance = own.get(quantity, tolerances.get(quantity, 0))
             terms = Terms(tolerance=tolerance, severity=severity, predict=predict)
             found += read_limits(draft, quantity, table[key], terms)
-    elif DEVICE not in table and (table or rank != "marker"):
+    elif not {DEVICE, "measure"} & set(table) and (table or rank != "marker"):
         draft.complain_value((), dict(table), "at least one limit")
-    return Budget(pattern=pattern, rank=rank, expectations=tuple(found), origin=draft.locate(()), device=device)
+    return Budget(
+        pattern=pattern,
+        rank=rank,
+        expectations=tuple(found),
+        origin=draft.locate(()),
+        device=device,
+        measure=measure,
+    )
+
+
+def _read_measure(draft: Draft, table: Mapping[object, object]) -> Literal["", "off"]:
+    if table["measure"] != "off":
+        draft.complain_value(("measure",), table["measure"], '"off"')
+        return ""
+    if any(str(key) not in _TERMS for key in table):
+        draft.complain_value(("measure",), "off", "no limits next to it: a test that is not measured keeps to none")
+    return "off"
 
 
 def read_marker(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cache, lru_cache
+from typing import Literal
 
 from pytest_flopguard.budgets.declared import Budget
 from pytest_flopguard.budgets.tolerances import QUANTITIES
@@ -40,12 +41,15 @@ class Resolution:
     """Everything that budgets say of one test: a choice for each quantity that some budget limits.
 
     ``device`` is where the closest budget that says so wants it to run, and ``device_origin`` where that is written.
+    ``measure`` is ``"off"`` where a budget says so and no closer one limits anything, and ``measure_origin`` where.
     """
 
     nodeid: str
     choices: tuple[Choice, ...] = ()
     device: str = ""
     device_origin: Origin | None = None
+    measure: Literal["", "off"] = ""
+    measure_origin: Origin | None = None
 
     @property
     def expectations(self) -> tuple[Expectation, ...]:
@@ -74,10 +78,15 @@ def resolve(nodeid: str, markers: Sequence[Budget], declared: Sequence[Budget]) 
             )
             chosen = winner.of(quantity, source)
             choices.append(Choice(quantity=quantity, winner=winner, expectations=chosen, losers=losers))
+    # The closest that says anything: limits of a single test hold also below a glob that is off.
+    saying = next((each for each in closest if each.measure or each.expectations), None)
+    off = saying is not None and bool(saying.measure)
     placing = next((each for each in closest if each.device), None)
     return Resolution(
         nodeid=nodeid,
-        choices=tuple(choices),
+        choices=() if off else tuple(choices),
+        measure="off" if off else "",
+        measure_origin=saying.origin if off and saying is not None else None,
         device="" if placing is None else placing.device,
         device_origin=None if placing is None else placing.origin,
     )

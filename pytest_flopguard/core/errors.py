@@ -20,6 +20,9 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "{reason}",
         "device-absent": "{quantity}: the limit is for {keys} only, and this run measured {devices}{reason}",
         "formula-differs": "{quantity}: {observed} counted, and the closed form says {expected}, {excess} {direction}",
+        "ran-as-written": "{calls} of compiled functions ran uncompiled, so that their op calls could be counted. "
+        'A test about compiling is left alone by @pytest.mark.flop_budget(measure="off"), or in pyproject.toml by '
+        '[tool.flopguard.budgets."{nodeid}"] and below it measure = "off"',
         "no-model": "no model with a config ran, so there is no closed form to hold the count to",
         "cross-check": "{quantity}: {engine} counts {observed}, {other} counts {expected}",
         "over-baseline": "{quantity}: {observed}, over the baseline of {limit} by {excess}{note}",

@@ -73,6 +73,14 @@ class Resolution(Protocol):
     def choices(self) -> Sequence[Choice]:
         """One choice for each quantity that some budget limits."""
 
+    @property
+    def measure(self) -> str:
+        """``off`` for a test that is not measured."""
+
+    @property
+    def measure_origin(self) -> Origin | None:
+        """Where that is written."""
+
 
 _RANKS = {"marker": "marker", "exact": "node id", "glob": "glob", "default": "default"}
 
@@ -80,7 +88,10 @@ _RANKS = {"marker": "marker", "exact": "node id", "glob": "glob", "default": "de
 def render(resolution: Resolution) -> str:
     """Render which budget holds for each quantity of a test, where it is written, and what lost to it and why."""
     lines = [resolution.nodeid]
-    if not resolution.choices:
+    if resolution.measure_origin is not None:
+        lines.append('  measure = "off": it runs as it would without the guard')
+        lines.append(f"    {resolution.measure_origin}  {resolution.measure_origin.text}".rstrip())
+    elif not resolution.choices:
         lines.append("  no budget is declared for it: it is measured and passes")
     for choice in resolution.choices:
         lines.append(f"  {quantity_name(choice.quantity)}")

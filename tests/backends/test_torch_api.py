@@ -26,6 +26,7 @@ OTHERS = {
     "_replace": "namedtuple, which documents it",
     "_DummyThread": "threading",
     "_tw": "pytest's terminal, read in pytest_api.py",
+    "_current_frames": "sys, which documents it",
 }
 
 
@@ -187,6 +188,31 @@ def test_autograd() -> None:
     ((node, task),) = seen
     assert node is not None
     assert task >= 0
+
+
+def test_script_graphs() -> None:
+    traced = torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2))
+    assert type(traced._c) is jit.SCRIPT_MODULE
+    assert [each.kind() for each in jit.graph_of_method(traced._c, "forward").nodes()][-1] == "aten::linear"
+    traced(torch.ones(1, 2))
+    graph = jit.last_executed().copy()
+    jit.inline(graph)
+    (linear,) = [each for each in graph.nodes() if each.kind() == "aten::linear"]
+    assert jit.parse_schema(linear.schema()).name == "aten::linear"
+    assert all(hasattr(jit.NATIVE, each) for each in jit.TRACERS)
+    assert all(hasattr(jit.SCRIPT_MODULE, each) for each in jit.METHOD_TRACERS)
+    assert len(jit.PACKAGES) >= 2
+    assert jit.STATIC_MODULE is not None
+
+
+def test_recording() -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    seen: list[bool] = []
+    make_fx(lambda x: [x + 1, seen.append(dispatch.is_recording())][0])(torch.ones(2))
+    assert (seen, dispatch.is_recording()) == ([True], False)
+    assert dispatch.DENSE in torch.ops.higher_order.cond.py_kernels
+    assert isinstance(torch.ops.aten.mm, dispatch.OpOverloadPacket)
 
 
 def test_tracing() -> None:

@@ -12,7 +12,6 @@ from torch._higher_order_ops.map import map as map_rows
 from torch._higher_order_ops.while_loop import while_loop
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pytest_flopguard.backends.control_flow import LOST_GRADIENTS
 from pytest_flopguard.core.measurement import FlopTally
 
 Count = Callable[[Callable[[], Any]], FlopTally]
@@ -57,7 +56,7 @@ def test_each_round_of_a_loop(count: Count) -> None:
 
 def test_no_round_at_all(count: Count) -> None:
     with torch.no_grad():
-        tally = count(lambda: while_loop(lambda i, x: i < 0, lambda i, x: (i, x @ WEIGHT), (torch.tensor(0), X)))
+        tally = count(lambda: while_loop(lambda i, x: i < 0, lambda i, x: (i + 1, x @ WEIGHT), (torch.tensor(0), X)))
     assert tally.total == 0
 
 
@@ -69,16 +68,18 @@ def test_without_values_it_is_unknown(count: Count) -> None:
     assert [each.op for each in tally.unknown_ops] == ["higher_order.cond"]
 
 
-def test_gradients_that_torch_loses_are_told(count: Count) -> None:
-    # Under any dispatch mode torch.cond does not lift what its branches close over, and returns a constant.
+def test_what_a_branch_closes_over_gets_its_gradient(count: Count) -> None:
     model = Choosing()
-    tally = count(lambda: model(torch.ones(4, 8)))
-    assert tally.total is None
-    assert [each.reason for each in tally.unknown_ops] == [LOST_GRADIENTS]
+    tally = count(lambda: model(torch.ones(4, 8)).sum().backward())
+    assert model.short.weight.grad is not None
+    # Forward: one product. Backward: torch runs the branch again and drops that, then the weight's gradient; the
+    # input asks for none.
+    assert (tally.forward, tally.backward, tally.unknown_ops) == (PRODUCT, 2 * PRODUCT, ())
+    assert set(tally.by_module()) == {"Choosing"}
 
 
-def test_other_control_flow_is_unknown(count: Count) -> None:
+def test_each_row_of_a_map(count: Count) -> None:
     with torch.no_grad():
         tally = count(lambda: map_rows(lambda row, weight: (row[None] @ weight)[0], X, WEIGHT))
-    assert tally.total is None
-    assert [each.op for each in tally.unknown_ops] == ["higher_order.map_impl"]
+    # 4 rows of [1, 8] @ [8, 8].
+    assert (tally.total, tally.unknown_ops) == (PRODUCT, ())

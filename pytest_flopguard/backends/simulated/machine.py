@@ -43,7 +43,7 @@ class Machine:
         limit = gpu.usable_memory if capacity is None else capacity
         self.allocator = Allocator(settings, None if limit == UNLIMITED else limit)
         self.holdings = Holdings(self.allocator)
-        self.modules = ModuleTracker(lambda: True, RLock())
+        self.modules = ModuleTracker(lambda: True, lambda: False, RLock())
         self.lifetimes = Lifetimes(gpu, self.holdings, _references())
         self.generators = Generators()
         self.streams = Streams(self._runs_on, self.allocator.synchronize)

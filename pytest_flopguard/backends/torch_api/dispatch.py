@@ -6,14 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch._ops import HigherOrderOperator, OpOverload
+from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket, _len_torch_dispatch_stack_pre_dispatch
 from torch.utils import _python_dispatch as modes
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 
 __all__ = [
     "COMPOSITE",
+    "DENSE",
     "HigherOrderOperator",
     "OpOverload",
+    "OpOverloadPacket",
     "TorchDispatchMode",
     "current_mode",
     "decomposed",
@@ -23,6 +25,7 @@ __all__ = [
     "dispatch_keys",
     "has_kernel",
     "is_infrastructure",
+    "is_recording",
     "is_traceable_wrapper_subclass",
     "mode_stack",
     "packet_name",
@@ -39,17 +42,25 @@ mode_stack = modes._get_current_dispatch_mode_stack
 pop_mode = modes._pop_mode
 push_mode = modes._push_mode
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+DENSE = torch._C.DispatchKey.CompositeExplicitAutograd
 dispatch_keys: Callable[[torch.Tensor], Any] = torch._C._dispatch_keys
 # Whether an op's name has a kernel of its own under a dispatch key.
 has_kernel: Callable[[str, Any], bool] = torch._C._dispatch_has_kernel_for_dispatch_key
 without_torch_function = torch._C.DisableTorchFunction
 
 _INFRASTRUCTURE = "_mode_key"
+_get_mode = torch._C._get_dispatch_mode
+_PROXY = torch._C._TorchDispatchModeKey.PROXY
 
 
 def is_infrastructure(mode: Any) -> bool:
     """Whether a mode, or a tensor's class, is torch's own, such as fake tensors and functional ones."""
     return hasattr(mode, _INFRASTRUCTURE)
+
+
+def is_recording() -> bool:
+    """Whether make_fx, which torch.export uses too, writes each op call of this thread into a graph."""
+    return _get_mode(_PROXY) is not None or _len_torch_dispatch_stack_pre_dispatch() > 0
 
 
 def schema_of(op: OpOverload) -> Any:
