@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch._dynamo
 import torch._inductor.output_code
-import torch.export._trace  # noqa: F401 - they cannot be loaded twice, and a run in this process forgets what it loaded
+import torch.export._trace
 
 Project = Callable[..., pytest.Pytester]
 Run = Callable[..., pytest.RunResult]
 Report = Callable[[], dict[str, Any]]
+# The compiler cannot be loaded twice, and a run in this process forgets the modules that it loaded.
+BACKENDS = torch._dynamo.list_backends(())
 pytestmark = pytest.mark.slow  # torch._dynamo takes seconds to load
 
 HEAD = """
