@@ -90,7 +90,7 @@ def test_what_inductor_compiled_is_unknown(flops: Callable[..., dict[str, Any]])
 from torch._inductor.output_code import CompiledFxGraph
 GRAPH = CompiledFxGraph.__new__(CompiledFxGraph)
 GRAPH.current_callable = lambda inputs: [NET(*inputs)]
-GRAPH._wrap_compiled_regions, GRAPH.recursively_apply_fns = False, None
+GRAPH._wrap_compiled_regions, GRAPH.recursively_apply_fns, GRAPH.compiled_fn_runner = False, None, None
 GRAPH._fx_graph_cache_key = GRAPH.compile_region_name = None
 """
     found = flops("GRAPH([X])", made, failed=1)
