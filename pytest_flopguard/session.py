@@ -24,8 +24,9 @@ from pytest_flopguard.backends.base import (
 )
 from pytest_flopguard.backends.select import Backends, select
 from pytest_flopguard.budgets.settings import Settings
+from pytest_flopguard.core.cross_check import agreement, undecided
 from pytest_flopguard.core.errors import FlopguardError, code_of
-from pytest_flopguard.core.expectation import Expectation, Origin, Severity
+from pytest_flopguard.core.expectation import Expectation, Severity
 from pytest_flopguard.core.measurement import Attention, FlopTally, Measurement, MemoryPeak, ParameterCount
 from pytest_flopguard.core.model_call import ModelCall
 from pytest_flopguard.core.record import Record
@@ -386,26 +387,8 @@ def _dense(measurement: Measurement) -> Measurement:
 
 
 def _agreement(opinion: Opinion) -> Expectation | Finding:
-    """Expect the forward FLOPs that another engine counted; one that could not tell leaves it undecided."""
-    if isinstance(opinion, Unavailable):
-        return _undecided(opinion.name, opinion.reason)
-    origin = _cross_check_origin(opinion.engine)
-    if opinion.total is None:
-        ops = ", ".join(sorted({each.op for each in opinion.unknown_ops}))
-        return _undecided(opinion.engine, f"{opinion.engine} has no formula for {ops}")
-    return Expectation(
-        quantity="forward_flops", low=opinion.total, high=opinion.total, origin=origin, source="cross-check"
-    )
+    return undecided(opinion.name, opinion.reason) if isinstance(opinion, Unavailable) else agreement(opinion)
 
 
 def _no_form(expectation: Expectation, code: str, reason: str) -> Finding:
     return Finding(expectation=expectation, observed=None, status="undecided", code=code, reason=reason)
-
-
-def _undecided(engine: str, reason: str) -> Finding:
-    expectation = Expectation(quantity="forward_flops", origin=_cross_check_origin(engine), source="cross-check")
-    return Finding(expectation=expectation, observed=None, status="undecided", code="not-measured", reason=reason)
-
-
-def _cross_check_origin(engine: str) -> Origin:
-    return Origin(path="cross-check", text=engine)
