@@ -103,6 +103,7 @@ def problems(text: str | bytes) -> list[str]:
     return [str(each) for each in caught.value.problems]
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.tuples(TEXT, st.text(max_size=9)), baselines(), max_size=3))
 def test_what_is_written_is_read_back(entries: dict[tuple[str, str], Baseline]) -> None:
     text = written(entries)
