@@ -64,6 +64,7 @@ def test_no_command_loads_torch_or_pytest(arguments: list[str], tmp_path: Path) 
     assert loaded_after(f"from pytest_flopguard.cli import main; main({arguments!r})", tmp_path) == set()
 
 
+@pytest.mark.slow
 def test_the_check_of_loaded_packages_can_fail(tmp_path: Path) -> None:
     assert loaded_after("import torch", tmp_path) >= {"torch"}
     assert loaded_after("import pytest", tmp_path) == {"pytest", "_pytest"}

@@ -299,5 +299,5 @@ def test_a_changed_config_is_compared_and_named(compare: Compare, tmp_path: Path
     assert code == 1
     assert "regression" in said
     assert "config num_hidden_layers: 2 before, 32 now" in said
-    # 32 * 100 against 2 * 100.
-    assert "3.2 kFLOP" in said
+    # 32 * 100 - 2 * 100.
+    assert "+3 kFLOP" in said

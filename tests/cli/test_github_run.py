@@ -137,6 +137,7 @@ def test_a_test_that_fails_by_itself_keeps_pytests_exit_code(start: Run, job: An
     assert "1 failed of 1 measured" in job.summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [("--no-such-option", 4), ("-k nothing", 5)],

@@ -67,7 +67,7 @@ def test_all_tests_or_one_are_explained_also_where_nothing_broke(run: Run, chang
     assert "test_other" in one
     assert "test_net" not in one
     run("--flop-why=test_model.py::test_gone").stdout.fnmatch_lines(
-        ["--flop-why: no measured test is 'test_model.py::test_gone'"]
+        ["command line: --flop-why: no measured test is 'test_model.py::test_gone'; did you mean *bad-options*"]
     )
 
 

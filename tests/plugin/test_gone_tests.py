@@ -78,8 +78,10 @@ def test_hooks_can_read_all_that_a_test_function_has(gone: pytest.Pytester, run:
     result.assert_outcomes(passed=3, failed=2)
     result.stdout.fnmatch_lines(
         [
-            "FAILED test_model.py::TestStep::test_old[[]1[]] *stale-baseline*",
-            "FAILED test_model.py::TestStep::test_old[[]2[]] *stale-baseline*",
+            "*the baseline of 'TestStep::test_old[[]1[]]' is for no test*stale-baseline*",
+            "*the baseline of 'TestStep::test_old[[]2[]]' is for no test*stale-baseline*",
+            "FAILED test_model.py::TestStep::test_old[[]1[]] *",
+            "FAILED test_model.py::TestStep::test_old[[]2[]] *",
         ]
     )
     assert 'classname="test_model.TestStep" name="test_old[1]"' in (gone.path / "junit.xml").read_text()

@@ -40,6 +40,7 @@ ELSEWHERE = {
     "enabled": "test_off.py",
     "report": "test_report_file.py",
     "unknown-ops": "test_unknown_ops.py",
+    "unknown-memory": "test_unknown_memory.py",
     "update": "test_baseline_update.py",
     "reason": "test_baseline_update.py",
     "update-in-ci": "test_baseline_update.py",

@@ -58,6 +58,7 @@ def test_forward(flopguard):
     result.stdout.fnmatch_lines(["*predicted, not measured: h100, torch *, allocator defaults"])
 
 
+@pytest.mark.slow
 def test_a_baseline_is_held_with_the_allocator_settings_that_it_was_predicted_for(
     project: Project, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +189,7 @@ def test_forward(flopguard):
     run("--flop-budget").assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "told"),
     [
@@ -214,6 +216,7 @@ def test_forward(flopguard):
     result.stdout.fnmatch_lines([told])
 
 
+@pytest.mark.slow
 def test_a_broken_limit_names_the_line_that_took_the_memory(project: Project, run: Run) -> None:
     project(
         """
@@ -240,6 +243,7 @@ def test_forward(flopguard):
     run("--flop-budget").assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_values_that_nobody_knows_are_an_error_at_their_line(project: Project, run: Run) -> None:
     project(
         LAYER
@@ -254,6 +258,7 @@ def test_reads(flopguard):
     result.stdout.fnmatch_lines(["*test_model.py:* in test_reads: the test asks for a value of a simulated tensor*"])
 
 
+@pytest.mark.slow
 def test_out_of_memory_is_a_failure_that_shows_who_held_it_and_the_next_test_starts_clean(
     project: Project, run: Run
 ) -> None:
@@ -317,6 +322,7 @@ def test_of_which_nothing_is_expected():
     assert "AssertionError" not in result.stdout.str()
 
 
+@pytest.mark.slow
 def test_a_baseline_of_the_simulated_peak_is_kept_by_its_gpu(
     project: Project, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

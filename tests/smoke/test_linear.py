@@ -21,6 +21,7 @@ def test_importing_the_package_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "code", "words"), [(1024, 0, "1 passed"), (1023, 1, "over-budget")])
 def test_a_limit_holds_and_breaks(pytester: pytest.Pytester, limit: int, code: int, words: str) -> None:
     pytester.makepyfile(

@@ -303,7 +303,7 @@ def test_a_rocm_build_is_refused(fresh: pytest.MonkeyPatch) -> None:
 
 
 def test_a_torch_without_the_door_for_fake_guards_is_refused(fresh: pytest.MonkeyPatch) -> None:
-    fresh.delattr(torch._C, "_ensureCUDADeviceGuardSet")
+    fresh.setattr(cuda_abi, "set_device_guard", None)
     assert refusal() == "it has no torch._C._ensureCUDADeviceGuardSet"
 
 
@@ -311,7 +311,7 @@ def test_a_torch_that_sets_no_guard_is_refused_and_left_as_it_was(fresh: pytest.
     cuda_abi.install()
     before = state()
     fresh.setattr(cuda_abi, "_installed", None)
-    with patch.object(torch._C, "_ensureCUDADeviceGuardSet", lambda: None):
+    with patch.object(cuda_abi, "set_device_guard", lambda: None):
         assert refusal() == "torch._C._ensureCUDADeviceGuardSet sets no guard for fake tensors"
     fresh.undo()
     assert state() == before
