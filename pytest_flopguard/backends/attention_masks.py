@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from pytest_flopguard.backends import attention_ops as ops
@@ -33,7 +32,7 @@ from pytest_flopguard.backends.block_masks import flex_pairs
 from pytest_flopguard.backends.constant_tensors import ConstantTensors, reading_values, tensors, written
 from pytest_flopguard.backends.hidden_pairs import RESHAPED, Hidden, both, either
 from pytest_flopguard.backends.torch_api.dispatch import schema_of
-from pytest_flopguard.backends.torch_api.tensors import view_base
+from pytest_flopguard.backends.weight_storages import WeightStorages, storage_of
 
 
 class AttentionMasks:
@@ -44,6 +43,7 @@ class AttentionMasks:
         self._lose = lose
         self._constants = ConstantTensors()
         self._trails: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._weights = WeightStorages()
 
     def saw_counted(
         self, name: str, func: Any, args: Any, kwargs: Any, out: Any, product: Callable[[int], Product]
@@ -62,6 +62,7 @@ class AttentionMasks:
     def saw_plain(self, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Follow a call that costs nothing: constants, and what leads from scores to weights."""
         self._constants.saw(func, args, kwargs, out)
+        self._weights.saw(name, func, args, kwargs, out)
         if not self._trails:
             return
         inputs = list(tensors(args))
@@ -95,7 +96,7 @@ class AttentionMasks:
             self._leave(first, Trail(hidden=weights.hidden, weights=True))
             return
         in_place = any(True for _ in written(func, args, kwargs))
-        if _storage(first) in (_storage(each) for each in inputs) and not in_place:
+        if storage_of(first) in (storage_of(each) for each in inputs) and not in_place:
             return  # a view
         trail = self._result(name, args, kwargs, inputs, trails, first)
         if trail is not None:
@@ -176,14 +177,14 @@ class AttentionMasks:
             # Heads that are mixed after softmax are weights still, of other pairs.
             operand, trail = weighed[0]
             other = right if operand is left else left
-            if trail.hidden is not None and _is_parameter(other) and out.numel() == operand.numel():
+            if trail.hidden is not None and self._weights.is_weight(name, other) and out.numel() == operand.numel():
                 self._leave(out, Trail(hidden=Hidden(None, out.shape, UNCLEAR), weights=True))
             else:
                 self._drop(out)
             return
         # A layer's product with its weight makes no scores.
         before = [each for _, trail in trails if trail is not None for each in trail.products]
-        if masked or (not before and (_is_parameter(left) or _is_parameter(right))):
+        if masked or (not before and any(self._weights.is_weight(name, each) for each in (left, right))):
             self._drop(out)
             return
         trail = scores_of((product(out.numel()), *(_other_pairs(each) for each in before)))
@@ -317,16 +318,16 @@ class AttentionMasks:
             self._hide(product, more * (product.per_pair))
 
     def _trail(self, tensor: torch.Tensor) -> Trail | None:
-        storage = _storage(tensor)
+        storage = storage_of(tensor)
         return None if storage is None else self._trails.get(storage)
 
     def _leave(self, tensor: torch.Tensor, trail: Trail) -> None:
-        storage = _storage(tensor)
+        storage = storage_of(tensor)
         if storage is not None:
             self._trails[storage] = trail
 
     def _drop(self, tensor: torch.Tensor) -> None:
-        storage = _storage(tensor)
+        storage = storage_of(tensor)
         if storage is not None:
             self._trails.pop(storage, None)
 
@@ -348,14 +349,3 @@ def _other_pairs(product: Product) -> Product:
 
 def _hides_times(factor: float, values: torch.Tensor) -> torch.Tensor:
     return mask_values.hides(values if factor == 1 else values * factor)
-
-
-def _storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
-    try:
-        return tensor.untyped_storage()
-    except NotImplementedError:  # sparse tensors and the like are no scores
-        return None
-
-
-def _is_parameter(tensor: torch.Tensor) -> bool:
-    return isinstance(tensor if view_base(tensor) is None else view_base(tensor), nn.Parameter)
