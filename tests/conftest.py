@@ -39,7 +39,7 @@ _cpu_limit = _known("cpu_limit", _TESTS / "support" / "cpu_limit.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Only in a run of the quick tier: the limit keeps that tier quick, and a run of everything is not failed by a clock.
+    # Only in a run of the quick tier, which the limit keeps quick: a clock must not fail a run of everything.
     if "not slow" in config.option.markexpr:
         config.pluginmanager.register(_cpu_limit.CpuLimit(QUICK))
 
