@@ -190,6 +190,7 @@ def test_autograd() -> None:
     assert task >= 0
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning")  # since torch 2.14
 def test_script_graphs() -> None:
     traced = torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2))
     assert type(traced._c) is jit.SCRIPT_MODULE

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch.torch_version import TorchVersion
 
 # One of each kind: products, convolutions, attention, recurrent layers, programs in which work hides, a model.
 CHEAP = [
@@ -63,7 +65,9 @@ def test_peers_are_asked_the_same(cases, count):
     # Where torch's own counter is right, it agrees with the truth; where it is known to be wrong, it does not.
     assert count["FlopCounterMode"](cases["nn.Linear"], True) == 3 * 2 * 16 * 32 * 24
     assert count["FlopCounterMode"](cases["custom op, with a formula"], True) == 3 * 2 * 16 * 32 * 64
-    assert count["FlopCounterMode"](cases["SDPA"], False) == 0
+    # Since torch 2.15 it counts the attention kernel of CPUs.
+    fixed = TorchVersion(torch.__version__) >= (2, 15)
+    assert count["FlopCounterMode"](cases["SDPA"], False) == (cases["SDPA"].forward if fixed else 0)
 
 
 def test_there_are_at_least_sixty_programs_of_different_names(cases, benchmarks):
