@@ -175,6 +175,7 @@ def test_explain_says_which_budget_holds_and_runs_nothing(run: Run, project: Pat
     ]
 
 
+@pytest.mark.slow
 def test_explain_passes_pytests_exit_code_on(run: Run, project: Path) -> None:
     # 4 is pytest's own code for wrong usage: no such test, and an option that it does not know.
     assert run("explain", "test_a.py::test_gone").returncode == 4
