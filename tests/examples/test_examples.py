@@ -120,6 +120,7 @@ def test_an_example_over_budget_fails_one_test(name: str, tmp_path: Path) -> Non
     assert f"pyproject.toml:{broken[0]['origin']['line']}" in run.output
 
 
+@pytest.mark.slow
 def test_the_demo_fails_where_its_runs_do_not_end_as_they_should(tmp_path: Path, capfd: Any) -> None:
     spec = importlib.util.spec_from_file_location("demo", EXAMPLES / "demo.py")
     assert spec is not None

@@ -83,6 +83,7 @@ def test_a_baseline_is_held_with_the_allocator_settings_that_it_was_predicted_fo
     run("--flop-device=sim:h100", "--flop-budget", "--flop-strict").assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_fixtures_of_a_test_build_on_its_gpu_and_others_do_not(project: Project, run: Run) -> None:
     project(
         LAYER
@@ -116,6 +117,7 @@ def test_simulated_again(flopguard, model):
     run("--flop-budget").assert_outcomes(passed=3)
 
 
+@pytest.mark.slow
 def test_fixtures_of_a_test_are_torn_down_on_its_gpu_and_others_are_not(project: Project, run: Run) -> None:
     project(
         LAYER
