@@ -56,7 +56,8 @@ def pack(x: torch.Tensor, lengths: torch.Tensor, batch_first: bool) -> tuple[tor
     """``_pack_padded_sequence``: all steps in a row, and how many sequences reach each step."""
     found = numbers(lengths)
     by_step = x.transpose(0, 1) if batch_first else x
-    packed: torch.Tensor = _Pack.apply(by_step, found)  # type: ignore[no-untyped-call]
+    apply: Any = _Pack.apply  # annotated from torch 2.15 on
+    packed: torch.Tensor = apply(by_step, found)
     return packed, torch.tensor(_batches(found))
 
 
