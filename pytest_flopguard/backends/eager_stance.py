@@ -16,14 +16,7 @@ from unittest.mock import patch
 import torch
 
 from pytest_flopguard.backends.late_modules import LateModule
-
-_COMPILER = "torch._dynamo"
-# Asked by every call of a compiled function which way to go.
-_ASKED = "_callback_from_stance"
-# Files from which torch calls what it has compiled to capture the functions of a higher-order op.
-_HIGHER_ORDER = ("_higher_order_ops", "flex_attention.py")
-_CAPTURES = "torch._dynamo.backends.debugging"  # its backends run the graph as it is
-_RECORDS = "torch._dynamo.eval_frame"  # its backends are those of torch._dynamo.explain and torch.export
+from pytest_flopguard.backends.torch_api import late
 
 Undo = Callable[[], None]
 
@@ -44,7 +37,7 @@ class EagerStance:
         self._hidden = hidden
         self._stance: Any = None
         self._listening: Any = None
-        self._late = LateModule(_COMPILER, self._throw)
+        self._late = LateModule(late.COMPILER, self._throw)
         self._warnings = warnings.catch_warnings()
 
     def __enter__(self) -> EagerStance:
@@ -72,7 +65,7 @@ class EagerStance:
         if self.eager:
             self._stance = torch.compiler.set_stance("force_eager")
         thrown = frames._stance
-        way = getattr(frames, _ASKED, None)
+        way = getattr(frames, late.CALLBACK_FROM_STANCE, None)
         if way is None:  # a torch that asks in another way: some call may be one
             if self._met is not None:
                 self._met()
@@ -86,7 +79,7 @@ class EagerStance:
                 return way(callback)
             caller = sys._getframe(1)
             if self._hidden is not None and _is_of_torch(caller, callback):
-                _when_left(caller, self._hidden(_backend(callback).__module__ == _CAPTURES))
+                _when_left(caller, self._hidden(late.innermost_backend(callback).__module__ == late.CAPTURES))
                 if self._stance is not None and frames._stance is thrown:
                     frames._stance = before
                     _when_left(caller, put_back)
@@ -99,23 +92,16 @@ class EagerStance:
                 _when_left(caller, self._hidden(False))
             return found
 
-        self._listening = patch.object(frames, _ASKED, asked)
+        self._listening = patch.object(frames, late.CALLBACK_FROM_STANCE, asked)
         self._listening.__enter__()
 
 
 def _is_of_torch(caller: FrameType, callback: Any) -> bool:
     """Whether torch compiled a function for itself; ``caller`` is the frame that asked which way to go."""
-    home = getattr(_backend(callback), "__module__", "")
-    if home == _CAPTURES and caller.f_back is not None:
-        return any(each in caller.f_back.f_code.co_filename for each in _HIGHER_ORDER)
-    return home == _RECORDS
-
-
-def _backend(callback: Any) -> Any:
-    """Return the compiler's backend inside all that torch wraps around it."""
-    while inner := getattr(callback, "_torchdynamo_orig_backend", None) or getattr(callback, "compiler_fn", None):
-        callback = inner
-    return callback
+    home = getattr(late.innermost_backend(callback), "__module__", "")
+    if home == late.CAPTURES and caller.f_back is not None:
+        return any(each in caller.f_back.f_code.co_filename for each in late.HIGHER_ORDER_FILES)
+    return home == late.RECORDS
 
 
 def _when_left(caller: FrameType, undo: Undo) -> None:

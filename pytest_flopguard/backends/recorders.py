@@ -10,10 +10,8 @@ from typing import Any
 from unittest.mock import patch
 
 from pytest_flopguard.backends.late_modules import LateModule
-from pytest_flopguard.backends.torch_api import jit
+from pytest_flopguard.backends.torch_api import jit, late
 
-# torch.export through the compiler: it reads the program's Python, and would read our hooks too.
-_EXPORT, _STRICT = "torch.export._trace", "_export_to_torch_ir"
 EXPORTED = "torch.export reads the program through the compiler, which shows no op calls: count the model by a call"
 
 
@@ -37,7 +35,7 @@ class Recorders:
             self._wrap(jit.NATIVE, name, self._trace)
         for name in jit.METHOD_TRACERS:
             self._wrap(jit.SCRIPT_MODULE, name, self._trace)
-        self._stack.enter_context(LateModule(_EXPORT, self._export))
+        self._stack.enter_context(LateModule(late.EXPORT, self._export))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -68,7 +66,7 @@ class Recorders:
         return found
 
     def _export(self, module: ModuleType) -> None:
-        self._wrap(module, _STRICT, self._strict)
+        self._wrap(module, late.STRICT_EXPORT, self._strict)
 
     def _strict(self, name: str, real: Any, args: Any, kwargs: Any) -> Any:
         self._note("torch.export", "a model exported with strict=True", EXPORTED)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 from types import FrameType
 
-_BY_THE_WAY = ("torch._functorch._aot_autograd", "torch._functorch.aot_autograd", "torch._higher_order_ops")
-_INDUCTOR = "torch._inductor"
+from pytest_flopguard.backends.torch_api.late import RECORDERS
+
 _FOR_THE_TEST = "torch.export"
 
 
@@ -24,6 +24,6 @@ def by_the_way() -> bool:
         if isinstance(module, str) and module.startswith("torch."):
             if module.startswith(_FOR_THE_TEST):
                 return False
-            found = found or module.startswith(_BY_THE_WAY) or module.startswith(_INDUCTOR)
+            found = found or module.startswith(RECORDERS)
         frame = frame.f_back
     return found

@@ -14,26 +14,7 @@ from unittest.mock import patch
 
 import torch
 
-from pytest_flopguard.backends.torch_api.replaced import FILE_READER
-
-# What makes storages out of sight: the owner, and the names of static methods or functions that return one.
-_MAKERS: tuple[tuple[Any, tuple[str, ...]], ...] = (
-    (
-        torch.UntypedStorage,
-        (
-            "_new_shared_cuda",
-            "_new_shared_fd_cpu",
-            "_new_shared_filename_cpu",
-            "_new_using_fd_cpu",
-            "_new_using_filename_cpu",
-            "_new_with_file",
-        ),
-    ),
-    (torch, ("frombuffer", "from_dlpack")),
-)
-# What gives a storage other memory of the same size: both are alive at once.
-_MOVERS = ("_share_fd_cpu_", "_share_filename_cpu_")
-
+from pytest_flopguard.backends.torch_api.storages import FILE_READER, MAKERS, MOVERS
 
 _resize: Any = torch.UntypedStorage.resize_
 
@@ -68,9 +49,9 @@ def heard(listener: StorageListener) -> Iterator[None]:
 
         replace(torch.UntypedStorage, "resize_", _resizing(torch.UntypedStorage.resize_, listener))
         replace(torch.UntypedStorage, "__init__", _beginning(listener))
-        for name in _MOVERS:
+        for name in MOVERS:
             replace(torch.UntypedStorage, name, _moving(getattr(torch.UntypedStorage, name), listener))
-        for owner, names in _MAKERS:
+        for owner, names in MAKERS:
             for name in names:
                 made = _making(getattr(owner, name), listener)
                 replace(owner, name, staticmethod(made) if isinstance(owner, type) else made)

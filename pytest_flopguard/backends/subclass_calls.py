@@ -17,9 +17,9 @@ from pytest_flopguard.backends.torch_api.dispatch import (
     pop_mode,
     push_mode,
 )
+from pytest_flopguard.backends.torch_api.late import SHARDING_PLANNER
 
 See = Callable[..., Any]
-_PLANNER = "torch.distributed.tensor._sharding_prop"
 
 
 def subclasses(types: Iterable[type]) -> tuple[type, ...]:
@@ -60,7 +60,7 @@ class Inside(TorchDispatchMode):
 
 def is_planning() -> bool:
     """Whether a DTensor is deciding how to shard a call, for which it tries ops on tensors without data."""
-    planner = sys.modules.get(_PLANNER)
+    planner = sys.modules.get(SHARDING_PLANNER)
     if planner is None:
         return False
     frame: FrameType | None = sys._getframe(2)

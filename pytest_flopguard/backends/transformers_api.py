@@ -23,6 +23,9 @@ CHECKPOINTED_LAYER = "GradientCheckpointingLayer"  # the base class of layers, m
 CHECKPOINTING_FLAG = "gradient_checkpointing"
 CHECKPOINTING_FUNCTION = "_gradient_checkpointing_func"
 ATTENTION_KERNEL = "_attn_implementation"  # of a config
+# A function by which masks are built differently for fake tensors, and the modules that hold it.
+IS_FAKE_TENSOR = "is_fake_tensor"
+FAKE_TENSOR_CHECKS = ("transformers.utils.import_utils", "transformers.utils", "transformers.masking_utils")
 FULL_ATTENTION = "full_attention"  # the kind of layer, among masks by kind
 
 # Arguments that are named like a cache and hold none: the positions of the new tokens in it.

@@ -12,6 +12,7 @@ from unittest.mock import patch
 from pytest_flopguard.backends.late_modules import LateModule
 from pytest_flopguard.backends.script_graphs import unheard
 from pytest_flopguard.backends.torch_api import jit
+from pytest_flopguard.backends.torch_api.late import INDUCTOR_CODE
 
 _BEFORE = "count the model before it is compiled"
 INDUCTOR = f"kernels that TorchInductor compiled show no op calls: {_BEFORE}"
@@ -57,7 +58,7 @@ class UnheardCalls:
             self._hide(jit.STATIC_MODULE, ("__call__", "runAsync"), "torch.jit.StaticModule", RUNTIME)
         for kind in jit.PACKAGES:
             self._hide(kind, ("run", "boxed_run", "run_const_fold"), "torch.aoti", PACKAGE)
-        self._stack.enter_context(LateModule("torch._inductor.output_code", self._inductor))
+        self._stack.enter_context(LateModule(INDUCTOR_CODE, self._inductor))
         for name in _RUNTIMES:
             self._stack.enter_context(LateModule(name, self._runtime))
         return self

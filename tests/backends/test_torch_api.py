@@ -1,11 +1,9 @@
-"""Private names of torch are read in one place, exist in the installed release and mean what they are taken for."""
+"""Private names of torch exist in the installed release and mean what they are taken for."""
 
 from __future__ import annotations
 
-import ast
 import importlib
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,89 +11,96 @@ import pytest
 import torch
 from torch import nn
 
-import pytest_flopguard
-from pytest_flopguard.backends.torch_api import autograd, cuda, dispatch, fake, jit, modules, replaced, tensors
-
-PACKAGE = Path(pytest_flopguard.__file__).parent
-API = PACKAGE / "backends" / "torch_api"
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
-# Private names of other libraries, by the module that may read them.
-OTHERS = {
-    "_getframe": "sys, which documents it",
-    "_asdict": "namedtuple, which documents it",
-    "_replace": "namedtuple, which documents it",
-    "_DummyThread": "threading",
-    "_tw": "pytest's terminal, read in pytest_api.py",
-    "_current_frames": "sys, which documents it",
-}
-
-
-def private(name: str) -> bool:
-    return any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
-
-
-def own_names() -> set[str]:
-    """Return the private names that this package defines itself."""
-    found: set[str] = set()
-    for tree in TREES.values():
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                found.add(node.name)
-            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-                found.add(node.attr)
-            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                found.add(node.target.id)
-    return found
-
-
-OWN = own_names()
-
-
-def private_reads(tree: ast.AST) -> Iterator[str]:
-    """Yield the private names that a module takes from torch, or from an object of another library."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
-            names = [f"{node.module}.{name.name}" for name in node.names]
-            # torch.utils._pytree is documented in torch/utils/_pytree.py as a public module of other libraries.
-            yield from (name for name in names if private(name) and "._pytree." not in name)
-        elif isinstance(node, ast.Import):
-            yield from (name.name for name in node.names if name.name.split(".")[0] == "torch" and private(name.name))
-        elif isinstance(node, ast.Attribute) and private(node.attr):
-            # Ops are read from torch.ops by name; their names are checked by the tests of formulas/ops.
-            of_ops = "aten" in ast.unparse(node.value) or ast.unparse(node.value).startswith("torch.ops")
-            of_torch = ast.unparse(node).startswith("torch.")
-            if not of_ops and (of_torch or node.attr not in OWN) and node.attr not in OTHERS:
-                yield ast.unparse(node)
-
-
-def test_no_other_module_reads_a_private_name_of_torch() -> None:
-    found = {
-        f"{path.relative_to(PACKAGE).as_posix()}: {name}"
-        for path, tree in TREES.items()
-        if path.parent != API
-        for name in private_reads(tree)
-    }
-    assert found == set()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "from torch._ops import OpOverload",
-        "import torch._dynamo",
-        "from torch.optim.optimizer import _foreach_supported_types",
-        "torch._C._current_graph_task_id()",
-        "func._schema",
-    ],
+from pytest_flopguard.backends.torch_api import (
+    autograd,
+    cuda,
+    dispatch,
+    fake,
+    files,
+    jit,
+    late,
+    modules,
+    replaced,
+    storages,
+    tensors,
 )
-def test_a_private_name_is_found(text: str) -> None:
-    assert list(private_reads(ast.parse(text)))
+
+API = Path(str(late.__file__)).parent
 
 
 def test_every_module_is_imported_by_this_test() -> None:
+    imported = (autograd, cuda, dispatch, fake, files, jit, late, modules, replaced, storages, tensors)
     assert {path.stem for path in API.glob("*.py")} - {"__init__"} == {
-        Path(str(module.__file__)).stem for module in (autograd, cuda, dispatch, fake, jit, modules, replaced, tensors)
+        Path(str(module.__file__)).stem for module in imported
     }
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("torch._dynamo.eval_frame", (late.CALLBACK_FROM_STANCE, "_stance")),
+        (late.EXPORT, (late.STRICT_EXPORT,)),
+        (late.DEVICE_MESH, ("DeviceMesh",)),
+        ("torch.autograd.graph", (autograd.ENGINE,)),
+        ("torch.cuda", (cuda.IS_COMPILED, cuda.LAZY_INIT, *cuda.EXCHANGES)),
+        ("torch.cuda.memory", cuda.HISTORY),
+        *((name, ()) for name in (late.COMPILER, late.CAPTURES, late.RECORDS, late.INDUCTOR_CODE)),
+        *((name, ()) for name in (late.SHARDING_PLANNER, *late.RECORDERS)),
+    ],
+)
+def test_late_modules(module: str, names: tuple[str, ...]) -> None:
+    found = importlib.import_module(module)
+    assert [name for name in names if not hasattr(found, name)] == []
+
+
+def test_meshes() -> None:
+    # Each release has the public two and some of the private ones.
+    from torch.distributed.device_mesh import DeviceMesh
+
+    assert sum(hasattr(DeviceMesh, name) for name in late.MESH_METHODS) >= 4
+
+
+def test_backends_of_compiled_functions() -> None:
+    def backend(graph: Any, inputs: Any) -> Any:
+        return graph.forward
+
+    @torch.compile(backend=backend)
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return 2 * x
+
+    frames = importlib.import_module("torch._dynamo.eval_frame")
+    asked: list[Any] = []
+    real = getattr(frames, late.CALLBACK_FROM_STANCE)
+
+    def callback(given: Any) -> Any:
+        asked.append(given)
+        return real(given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, late.CALLBACK_FROM_STANCE, callback)
+        double(torch.ones(2))
+    assert late.innermost_backend(next(filter(callable, asked))) is backend
+
+
+def test_makers_and_movers_of_storages() -> None:
+    assert [name for owner, names in storages.MAKERS for name in names if not hasattr(owner, name)] == []
+    assert [name for name in storages.MOVERS if not hasattr(torch.UntypedStorage, name)] == []
+    assert hasattr(storages.FILE_READER, "get_storage_from_record")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        *files.TENSOR_TEXT,
+        *files.DISPATCH,
+        files.RANDOM_WEIGHTS,
+        files.GRAD_SCALER,
+        files.ADAFACTOR,
+        files.DISTRIBUTIONS,
+    ],
+)
+def test_files(file: str) -> None:
+    assert Path(files.FOLDER, file).exists()
 
 
 def test_modes() -> None:
@@ -325,9 +330,8 @@ def test_questions_to_the_kernels() -> None:
     assert {name for name in names if f"torch._C.{name}(" in source} == names
 
 
-def test_the_reader_and_generators() -> None:
+def test_generators() -> None:
     assert replaced.NATIVE.Generator is torch.Generator
-    assert hasattr(replaced.FILE_READER, "get_storage_from_record")
 
 
 def test_attention_kernels() -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from pytest_flopguard.backends.torch_api.autograd import running_backward
+from pytest_flopguard.backends.torch_api import files
+from pytest_flopguard.backends.torch_api.autograd import ENGINE, running_backward
 from pytest_flopguard.backends.torch_api.dispatch import TorchDispatchMode
 from pytest_flopguard.backends.torch_api.fake import FakeTensor
 from pytest_flopguard.backends.torch_api.tensors import (
@@ -36,8 +37,7 @@ IN_PLACE = {
     _aten.index_add.default: _aten.index_add_.default,
 }
 _OWN = Path(__file__).parent.parent.as_posix() + "/"
-_ENGINE = "_engine_run_backward"  # of torch/autograd/graph.py, which calls the engine
-_DISPATCH = ("_ops.py", "_python_dispatch.py", "_stats.py")
+_PASSED_OVER = (_OWN, *(files.FOLDER + file for file in files.DISPATCH))
 
 
 def engine_owns(func: Any, args: Any, kwargs: Any, references: int) -> bool:
@@ -69,8 +69,8 @@ def _called_by_engine() -> bool:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith(_OWN) and not code.co_filename.endswith(_DISPATCH):
-            return code.co_name == _ENGINE
+        if not code.co_filename.startswith(_PASSED_OVER):
+            return code.co_name == ENGINE
         frame = frame.f_back
     return True  # a thread of the engine's own
 

@@ -7,15 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-import torch
-
 from pytest_flopguard.backends.constant_tensors import reading_values
 from pytest_flopguard.backends.simulated import known_values
 from pytest_flopguard.backends.simulated.value_reads import LIBRARIES, refuse
+from pytest_flopguard.backends.torch_api import files
 from pytest_flopguard.backends.torch_api.fake import FakeTensor
 
-_TORCH = Path(torch.__file__).parent.as_posix() + "/"
-_PASSED_OVER = (Path(__file__).as_posix(), _TORCH + "_tensor.py", _TORCH + "_tensor_str.py")
+_PASSED_OVER = (Path(__file__).as_posix(), *(files.FOLDER + file for file in files.TENSOR_TEXT))
 _shape_only: Callable[..., str] = FakeTensor.__repr__
 
 
@@ -52,4 +50,4 @@ def _asked_by_a_library() -> bool:
     while frame is not None and frame.f_code.co_filename.startswith(_PASSED_OVER):
         frame = frame.f_back
     file = "" if frame is None else frame.f_code.co_filename
-    return file.startswith(_TORCH) or any(f"/{each}/" in file for each in LIBRARIES)
+    return file.startswith(files.FOLDER) or any(f"/{each}/" in file for each in LIBRARIES)

@@ -12,6 +12,7 @@ from pytest_flopguard.backends.simulated.allocator import Allocator
 from pytest_flopguard.backends.simulated.cuda_kernels import another_gpu, not_simulated
 from pytest_flopguard.backends.simulated.gpus import Gpu
 from pytest_flopguard.backends.simulated.streams import Event, Streams
+from pytest_flopguard.backends.torch_api.cuda import EXCHANGES, HISTORY, IS_COMPILED, LAZY_INIT
 
 # The figures of torch.cuda.memory_stats that the allocator keeps, by its names for them.
 _FIGURES = {
@@ -38,7 +39,7 @@ _NEED_A_GPU = {
          "caching_allocator_delete", "caching_allocator_enable", "get_per_process_memory_fraction"), _POOLS),
     "GreenContext": "parts of a GPU are not simulated",
     **dict.fromkeys(("ExternalStream", "get_stream_from_external"), "its streams are not the driver's"),
-    **dict.fromkeys(("_snapshot", "_dump_snapshot", "_record_memory_history"), _HISTORY),
+    **dict.fromkeys(HISTORY, _HISTORY),
 }  # fmt: skip
 Replacement = tuple[Any, str, Any]
 
@@ -97,14 +98,13 @@ def _queries(device: Device) -> dict[str, Any]:
     return {
         "is_available": _yes,
         "is_initialized": _yes,
-        "_is_compiled": _yes,
+        IS_COMPILED: _yes,
         "init": _nothing,
-        "_lazy_init": _nothing,
+        LAZY_INIT: _nothing,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
         "set_device": _only_one,
-        "_exchange_device": lambda index: 0,
-        "_maybe_exchange_device": lambda index: 0,
+        **dict.fromkeys(EXCHANGES, lambda index: 0),
         "get_device_properties": lambda *_, **__: properties,
         "get_device_capability": lambda *_, **__: gpu.capability,
         "get_device_name": lambda *_, **__: gpu.product,

@@ -9,16 +9,16 @@ from types import FrameType
 import torch
 
 from pytest_flopguard.backends.code_sites import CodeSites
+from pytest_flopguard.backends.torch_api import files
 from pytest_flopguard.core.errors import FlopguardError, message
 
-_TORCH = Path(torch.__file__).parent.as_posix() + "/"
 _OWN = Path(__file__).parent.parent.as_posix() + "/"
 # Where torch's own code reads a value, and the one that training in good order gives there.
 _TORCH_READS = {
-    "nn/init.py": "random weights are drawn without rejections",
-    "amp/grad_scaler.py": "no gradient overflows under GradScaler",
-    "optim/_adafactor.py": "the norms of Adafactor's weights and updates are 0, which changes numbers and no memory",
-    "distributions/": "parameters of distributions are valid",
+    files.RANDOM_WEIGHTS: "random weights are drawn without rejections",
+    files.GRAD_SCALER: "no gradient overflows under GradScaler",
+    files.ADAFACTOR: "the norms of Adafactor's weights and updates are 0, which changes numbers and no memory",
+    files.DISTRIBUTIONS: "parameters of distributions are valid",
 }
 # Libraries that look for overflows and the like; they are told that there are none, and the report tells that.
 LIBRARIES = ("transformers", "diffusers", "timm")
@@ -38,10 +38,10 @@ def assumed(dtype: torch.dtype) -> tuple[object, str] | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        if file.startswith(_TORCH):
+        if file.startswith(files.FOLDER):
             for part, text in _TORCH_READS.items():
-                if file.startswith(_TORCH + part):
-                    return (dtype is not torch.bool and 0.0) if part != "distributions/" else True, text
+                if file.startswith(files.FOLDER + part):
+                    return (dtype is not torch.bool and 0.0) if part != files.DISTRIBUTIONS else True, text
         elif not file.startswith(_OWN):
             break
         frame = frame.f_back

@@ -21,8 +21,10 @@ from pytest_flopguard.backends.simulated.routing import routed
 from pytest_flopguard.backends.simulated.torch_cuda import Device, replacements
 from pytest_flopguard.backends.simulated.value_reads import refuse
 from pytest_flopguard.backends.torch_api.fake import FakeTensor, FakeTensorMode, fake_tensor
+from pytest_flopguard.backends.torch_api.late import DEVICE_MESH, MESH_METHODS
 from pytest_flopguard.backends.torch_api.replaced import DEVICE_RESTORED
 from pytest_flopguard.backends.torch_api.tensors import nested_tensor, swap_implementations
+from pytest_flopguard.backends.transformers_api import FAKE_TENSOR_CHECKS, IS_FAKE_TENSOR
 
 
 class SimulatedTensors(FakeTensorMode):
@@ -99,9 +101,9 @@ def _loading(device: Device) -> tuple[Any, str, Any]:
 
 def _device_meshes() -> Iterator[tuple[Any, str, Any]]:
     # The ranks of a mesh are numbers that torch reads, not tensors of the device.
-    meshes = sys.modules.get("torch.distributed.device_mesh")
+    meshes = sys.modules.get(DEVICE_MESH)
     mesh = getattr(meshes, "DeviceMesh", None)
-    for name in ("__init__", "__getitem__", "_flatten", "_unflatten", "_concatenate", "_get_all_submeshes"):
+    for name in MESH_METHODS:
         if hasattr(mesh, name):
             yield mesh, name, _without_modes(inspect.getattr_static(mesh, name))
 
@@ -124,10 +126,10 @@ def _with_values(given: Any) -> Any:
 
 def _libraries() -> Iterator[tuple[Any, str, Any]]:
     # transformers builds other masks for fake tensors than it would build on a GPU.
-    for name in ("transformers.utils.import_utils", "transformers.utils", "transformers.masking_utils"):
-        module = sys.modules.get(name)
-        if module is not None and hasattr(module, "is_fake_tensor"):
-            yield module, "is_fake_tensor", lambda x: False
+    for place in FAKE_TENSOR_CHECKS:
+        module = sys.modules.get(place)
+        if module is not None and hasattr(module, IS_FAKE_TENSOR):
+            yield module, IS_FAKE_TENSOR, lambda x: False
 
 
 _real_numpy = torch.Tensor.numpy

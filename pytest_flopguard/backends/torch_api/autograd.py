@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch
 
+ENGINE: Final = "_engine_run_backward"  # of torch/autograd/graph.py, which calls the engine
 next_node_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
 running_node: Callable[[], Any] = torch._C._current_autograd_node  # None outside backward, which its stub denies
 running_backward: Callable[[], int] = torch._C._current_graph_task_id  # -1 outside backward

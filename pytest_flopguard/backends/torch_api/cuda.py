@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 
@@ -13,6 +13,12 @@ flash_attention_enabled: Callable[[], bool] = torch._C._get_flash_sdp_enabled
 efficient_attention_enabled: Callable[[], bool] = torch._C._get_mem_efficient_sdp_enabled
 math_attention_enabled: Callable[[], bool] = torch._C._get_math_sdp_enabled
 math_attention_keeps_half: Callable[[], bool] = torch._C._get_math_sdp_allow_fp16_bf16_reduction
+
+# Functions of torch.cuda and torch.cuda.memory that their public ones call.
+IS_COMPILED: Final = "_is_compiled"
+LAZY_INIT: Final = "_lazy_init"
+EXCHANGES: Final = ("_exchange_device", "_maybe_exchange_device")
+HISTORY: Final = ("_snapshot", "_dump_snapshot", "_record_memory_history")
 
 # Makes the guard of devices that fake tensors need where there is no GPU.
 GUARD_SETTER = "torch._C._ensureCUDADeviceGuardSet"

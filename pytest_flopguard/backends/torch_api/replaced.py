@@ -19,6 +19,5 @@ KERNEL_QUESTIONS: Final[tuple[tuple[Place, SDPBackend], ...]] = (
     ((torch._C, "_can_use_mem_efficient_attention"), SDPBackend.EFFICIENT_ATTENTION),
     ((torch._C, "_can_use_cudnn_attention"), SDPBackend.CUDNN_ATTENTION),
 )
-# The module that torch.Generator comes from, and the reader of torch.load.
+# The module that torch.Generator comes from.
 NATIVE: Final[ModuleType] = torch._C
-FILE_READER: Final[type] = torch._C.PyTorchFileReader
