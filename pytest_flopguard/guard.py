@@ -48,7 +48,7 @@ class Guard:
         self._session: Session | None = None
         # Called after each op call of a measured test, where somebody looks at a terminal.
         self.tick: Callable[[], None] | None = None
-        self.simulation = Simulation(settings)
+        self.simulation = Simulation.of(config, settings)
         self.baselines = Baselines(
             settings.rootdir,
             Terms(
@@ -72,6 +72,7 @@ class Guard:
         problems = self.plans.read(items, complete)
         problems |= dict.fromkeys(self._wrong_formulas())
         problems |= dict.fromkeys(self.simulation.problems(self.plans.by_test))
+        self.simulation.test_files = frozenset(str(item.path) for item in items)
         if problems:
             raise UsageError(problems)
         if complete:
@@ -113,12 +114,15 @@ class Guard:
         session = self.session()
         wanted = list(self._expectations(item, session))
         test = self.plans.test(item)
-        machine = self.simulation.machine(item, self.plans.of(item))
         completed = False
-        if isinstance(machine, Unavailable):
-            region = session.unmeasured(test, wanted, machine.reason)
+        early = self.answered_early(item)
+        machine = self.simulation.machine(item, self.plans.of(item))
+        if early or isinstance(machine, Unavailable):
+            reason = machine.reason if isinstance(machine, Unavailable) else early
+            failure = early or message("not-simulated", reason=reason)
+            region = session.unmeasured(test, wanted, reason)
             self._tell(self._keep(item, self._judge(item, region, completed)))
-            pytest.fail(message("not-simulated", reason=machine.reason), pytrace=False)
+            pytest.fail(failure, pytrace=False)
         sites = self.baselines.has_memory(test)
         # A test whose numbers nobody asked for runs compiled functions compiled, as it would without the guard.
         asked = bool(wanted) or self.baselines.has(test) or bool(self.settings.update or self.settings.why)
@@ -139,7 +143,24 @@ class Guard:
 
     def setup_fixture(self, item: pytest.Item) -> AbstractContextManager[None]:
         """Return the surroundings in which a fixture of one test is to be set up."""
-        return self.simulation.fixture(item, self.plans.of(item))
+        return self.simulation.fixture(item, self.plans.of(item)) if self.plans.may_watch(item) else nullcontext()
+
+    def around_setup(self, item: pytest.Item, *, shared: bool = False) -> AbstractContextManager[None]:
+        """Return the context for a test's skip conditions, or for a fixture that it shares with others."""
+        return self.simulation.asked_for(self._gpu(item), shared=shared)
+
+    def answered_early(self, item: pytest.Item) -> str:
+        """Return the message on answers about CUDA that a test may rely on and that are not its device's."""
+        return self.simulation.answered_early(item, self._gpu(item))
+
+    def wrongly_skipped(self, item: pytest.Item) -> str:
+        """Return that message for a skipped test that is to run on a simulated GPU; empty if its mark asks nothing."""
+        gpu = self._gpu(item)
+        unconditional = any(mark.name == "skip" for mark in getattr(getattr(item, "obj", None), "pytestmark", ()))
+        return "" if unconditional or not gpu else self.simulation.answered_early(item, gpu, skipped=True)
+
+    def _gpu(self, item: pytest.Item) -> str:
+        return self.simulation.gpu(self.plans.of(item)) if self.plans.may_watch(item) else ""
 
     @staticmethod
     def records_of(item: pytest.Item) -> list[Json]:

@@ -93,10 +93,12 @@ class Plans:
 
     def watches(self, item: pytest.Item) -> bool:
         """Whether to measure this test; others only where the project itself has imported torch."""
-        if self.is_off(item):
-            return False
+        return self.may_watch(item) and (self.is_guarded(item) or "torch" in sys.modules)
+
+    def may_watch(self, item: pytest.Item) -> bool:
+        """Whether to measure this test if it uses torch."""
         everything = self._settings.measure == "all" and self.of(item) is not None  # one that is gone has no plan
-        return self.is_guarded(item) or (everything and "torch" in sys.modules)
+        return not self.is_off(item) and (everything or self.is_guarded(item))
 
     def relative(self, path: Path) -> str:
         """Name a file from the root directory."""

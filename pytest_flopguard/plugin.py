@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Offer the hooks of hookspecs.py."""
     pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
+    """Answer for a simulated GPU before a conftest.py asks torch which GPU there is."""
+    from pytest_flopguard.budgets.settings import load_settings
+    from pytest_flopguard.requests import read_command_line
+
+    with suppress(UsageError):  # raised once more, and reported, when pytest is configured
+        given = read_command_line(early_config, pytest_api.options_so_far(early_config))
+        settings = load_settings(early_config.rootpath, given)
+        if settings.enabled:
+            from pytest_flopguard.simulation import Simulation
+
+            Simulation.of(early_config, settings)
+    return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -189,7 +206,10 @@ def pytest_collection_modifyitems(
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Count the selected tests that ask for the guard where it is off."""
-    if session.config.stash[_GUARD] is None:
+    guard = session.config.stash[_GUARD]
+    if guard is not None:
+        guard.simulation.collected()
+    else:
         session.config.stash[_UNGUARDED] = sum(asks_for_guard(item) for item in session.items)
 
 
@@ -240,10 +260,29 @@ def flopguard(request: pytest.FixtureRequest) -> FlopGuard:
 def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, object, object]:
     """Build what a fixture builds for one test on the simulated GPU that the test will run on."""
     guard = request.config.stash[_GUARD]
-    if guard is None or fixturedef.scope != "function":
+    if guard is None:
         return (yield)
-    with guard.setup_fixture(request.node):
+    if fixturedef.scope == "function":
+        with guard.setup_fixture(request.node):
+            return (yield)
+    with guard.around_setup(pytest_api.item_of(request), shared=True):
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Answer skip conditions for the simulated GPU of a test, and fail one that was skipped by another's answer."""
+    guard = item.config.stash[_GUARD]
+    if guard is None:
+        return (yield)
+    with guard.around_setup(item):
+        try:
+            return (yield)
+        except pytest.skip.Exception:
+            reason = guard.wrongly_skipped(item)
+            if not reason:
+                raise
+            raise pytest.fail.Exception(reason, pytrace=False) from None
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)

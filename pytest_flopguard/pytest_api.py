@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 import pytest
@@ -51,6 +52,17 @@ def run_in_one_process(config: pytest.Config) -> None:
     """Switch xdist off, whatever the command line says."""
     if hasattr(config.option, "dist"):
         config.option.dist = "no"
+
+
+def item_of(request: Any) -> pytest.Item:
+    """Return the test for which a fixture is set up, whatever the fixture's scope."""
+    found: pytest.Item = request._pyfuncitem
+    return found
+
+
+def options_so_far(config: pytest.Config) -> argparse.Namespace:
+    """Return the options that pytest has parsed before it loads the first conftest.py."""
+    return config.known_args_namespace
 
 
 def function_name(item: pytest.Item) -> str:

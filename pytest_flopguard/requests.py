@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
@@ -18,16 +19,19 @@ _OFF = "--no-flop-budget"
 _OF_A_RUN = ("--flop-update", "--flop-reason", "--flop-why", "--flop-report")
 
 
-def read_command_line(config: pytest.Config) -> dict[str, object]:
+def read_command_line(config: pytest.Config, options: Namespace | None = None) -> dict[str, object]:
     """Return the options that were given, by name; each that asks for something turns the guard on.
+
+    ``options`` are those that pytest has parsed so far, None once it has parsed them all.
 
     UsageError for options that were typed together and exclude each other. Those of ``addopts`` and ``PYTEST_ADDOPTS``
     give way to ``--no-flop-budget`` and ``--flop-explain``.
     """
+    parsed = config.option if options is None else options
     given: dict[str, object] = {
-        each.name: config.getoption(each.flag[2:].replace("-", "_")) for each in OPTIONS if each.flag
+        each.name: getattr(parsed, each.flag[2:].replace("-", "_")) for each in OPTIONS if each.flag
     }
-    explains = config.getoption("flop_explain") is not None
+    explains = parsed.flop_explain is not None
     typed = [each for each in _typed(config.invocation_params.args) if each not in ("--flop-budget", _OFF)]
     problems: list[Problem] = []
     if given["enabled"] is False:

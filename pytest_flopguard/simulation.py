@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import linecache
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_flopguard.backends.base import Unavailable
+from pytest_flopguard.backends.early_answers import EarlyAnswer, EarlyAnswers
 from pytest_flopguard.backends.simulated import self_check
 from pytest_flopguard.backends.simulated.gpus import DEFAULT, GPUS, gpu_named
 from pytest_flopguard.budgets.resolve import Resolution
 from pytest_flopguard.budgets.settings import Settings
-from pytest_flopguard.core.errors import Problem, UnknownNameError, code_of
+from pytest_flopguard.core.errors import Problem, UnknownNameError, code_of, message
 from pytest_flopguard.core.expectation import matches_device
+from pytest_flopguard.core.shown_path import shown_path
 
 if TYPE_CHECKING:
     from pytest_flopguard.backends.simulated.machine import Machine
 
 _SIMULATED = "sim"
+_NO_GPU = "cpu"
+# Of the answers that concern one test.
+_MOST_SHOWN = 4
 _MACHINE = pytest.StashKey["Machine | Unavailable"]()
+_SIMULATION = pytest.StashKey["Simulation"]()
 _TEARDOWN = pytest.StashKey[ExitStack]()
 
 
@@ -30,6 +38,49 @@ class Simulation:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._early = EarlyAnswers()
+        self._collecting = ExitStack()
+        # Files of the collected tests.
+        self.test_files: frozenset[str] = frozenset()
+
+    @staticmethod
+    def of(config: pytest.Config, settings: Settings) -> Simulation:
+        """Return the simulation of a run, which answers what is asked about CUDA until ``collected``."""
+        found = config.stash.get(_SIMULATION, None)
+        if found is None or found._settings.device != settings.device:
+            if found is not None:
+                found.collected()
+            found = config.stash[_SIMULATION] = Simulation(settings)
+            with suppress(UnknownNameError):  # reported with all others once tests are collected
+                found._collecting.enter_context(found._early.answering(_gpu(settings.device)))
+            config.add_cleanup(found.collected)
+        found._settings = settings
+        return found
+
+    def collected(self) -> None:
+        """Give torch its own answers back; those that a test needs before its call come from ``asked_for``."""
+        self._collecting.close()
+
+    def asked_for(self, gpu: str, *, shared: bool) -> AbstractContextManager[None]:
+        """Return the context for what runs before a test: its skip conditions, and fixtures that it shares."""
+        return self._early.answering(gpu) if gpu or shared else nullcontext()
+
+    def answered_early(self, item: pytest.Item, gpu: str, *, skipped: bool = False) -> str:
+        """Return the message on answers that a test's file, or one that it may use, was given for another device."""
+        found = self._early.differing(gpu, str(item.path), self.test_files, skipped=skipped)
+        if not found:
+            return ""
+        shown = (self._shown(each, gpu) for each in found[:_MOST_SHOWN])
+        more = [f"{len(found) - _MOST_SHOWN} more"] if len(found) > _MOST_SHOWN else []
+        device = f"{_SIMULATED}:{gpu}" if gpu else _NO_GPU
+        return message("answered-early", device=device, asked=" and ".join([*shown, *more]))
+
+    def _shown(self, each: EarlyAnswer, gpu: str) -> str:
+        where = f"{shown_path(Path(each.path), self._settings.rootdir)}:{each.line}"
+        source = linecache.getline(each.path, each.line).strip()
+        expected = self._early.expected(gpu, each)
+        would = "an error" if isinstance(expected, Exception) else repr(expected)
+        return f"{where} ({source}) got {each.answer!r} from {each.call} and not {would}"
 
     def prepare(self) -> None:
         """Begin to find out whether simulating works here, if this run asks for it: that takes seconds."""

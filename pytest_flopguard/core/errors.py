@@ -68,6 +68,9 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "value-read": "{where}: the test asks for {what} of a simulated tensor, which has a shape and no values; leave "
         "it out with `if not flopguard.simulated:`, or run this test without --flop-device=sim",
         "not-simulated": "this test cannot run on a simulated GPU: {reason}",
+        "answered-early": "this test runs on {device}, but before it ran, {asked}; ask inside the test, in a fixture "
+        "of function scope or in the function that uses the answer, or run all tests on one device with "
+        "--flop-device={device}",
         # In a job of GitHub Actions.
         "no-comment": "no comment was written: {reason}",
         "no-base": "nothing to compare with: {reason}",

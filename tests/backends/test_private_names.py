@@ -23,6 +23,7 @@ OTHERS = {
     "_replace": "namedtuple, which documents it",
     "_DummyThread": "threading",
     "_tw": "pytest's terminal, read in pytest_api.py",
+    "_pyfuncitem": "pytest's fixture requests, read in pytest_api.py",
     "_current_frames": "sys, which documents it",
 }
 

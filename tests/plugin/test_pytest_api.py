@@ -11,7 +11,7 @@ from pytest_flopguard import pytest_api
 
 # Each hook writes what it sees; the controller and both workers have a file of their own.
 CONFTEST = """
-import json, pathlib
+import json, pathlib, pytest
 from pytest_flopguard import pytest_api
 
 SEEN = pathlib.Path(__file__).parent
@@ -35,6 +35,10 @@ def pytest_sessionfinish(session):
     if output is not None:
         output["said"] = session.config.workerinput["workerid"]
 
+@pytest.fixture(scope="session")
+def shared(request):
+    return pytest_api.item_of(request).name
+
 def pytest_runtest_logreport(report):
     if report.when == "call":
         with open(SEEN / "outcomes.txt", "a") as stream:
@@ -54,7 +58,7 @@ TESTS = """
 import pytest
 
 @pytest.mark.parametrize("x", [1, 2])
-def test_a(x): pass
+def test_a(x, shared): assert shared.startswith("test_a[")
 
 @pytest.mark.xfail
 def test_fails(): assert False
@@ -96,6 +100,27 @@ def test_one_process_where_the_command_line_asks_for_two(pytester: pytest.Pytest
     pytester.runpytest_subprocess("-n", "2", "--one").assert_outcomes(passed=2, xfailed=1)
     assert read(pytester.path, "controller.json") == [False, 2, ["test_a", "test_fails"]]
     assert not (pytester.path / "gw0.json").exists()
+
+
+def test_options_before_the_first_conftest(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        early="""
+        import pytest
+        from pytest_flopguard import pytest_api
+
+        def pytest_addoption(parser):
+            parser.addoption("--number", type=int)
+
+        def pytest_load_initial_conftests(early_config):
+            early_config.seen = pytest_api.options_so_far(early_config).number, early_config.rootpath.is_dir()
+
+        def pytest_report_header(config):
+            return f"seen {config.seen}"
+        """
+    )
+    pytester.syspathinsert()
+    result = pytester.runpytest_inprocess("-p", "early", "--number=5")
+    result.stdout.fnmatch_lines(["seen (5, True)"])
 
 
 def test_a_worker_that_crashed_has_sent_nothing() -> None:

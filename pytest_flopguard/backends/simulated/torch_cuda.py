@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import torch
 
 from pytest_flopguard.backends.simulated.allocator import Allocator
-from pytest_flopguard.backends.simulated.cuda_kernels import another_gpu, not_simulated
+from pytest_flopguard.backends.simulated.cuda_kernels import not_simulated
+from pytest_flopguard.backends.simulated.gpu_answers import (
+    accelerator_answers,
+    backend_answers,
+    cuda_answers,
+    only_one,
+    yes,
+)
 from pytest_flopguard.backends.simulated.gpus import Gpu
 from pytest_flopguard.backends.simulated.streams import Event, Streams
 from pytest_flopguard.backends.torch_api.cuda import EXCHANGES, HISTORY, IS_COMPILED, LAZY_INIT
@@ -75,42 +82,19 @@ def replacements(device: Device) -> Iterator[Replacement]:
         device.use_on_stream(tensor, stream.stream_id)
 
     yield torch.Tensor, "record_stream", record_stream
-    yield torch.backends.cuda, "is_built", _yes
-    yield torch.backends.cudnn, "is_available", _yes
-    yield torch.backends.cudnn, "version", lambda: device.gpu.cudnn
+    for (module, name), answer in backend_answers(device.gpu).items():
+        yield sys.modules[module], name, answer
 
 
 def _queries(device: Device) -> dict[str, Any]:
-    gpu, streams = device.gpu, device.streams
-    properties = SimpleNamespace(
-        name=gpu.product,
-        major=gpu.capability[0],
-        minor=gpu.capability[1],
-        total_memory=gpu.total_memory,
-        multi_processor_count=gpu.multiprocessors,
-        max_threads_per_multi_processor=gpu.threads_per_multiprocessor,
-        warp_size=32,
-        regs_per_multiprocessor=65536,
-        gcnArchName="",
-        is_integrated=0,
-        is_multi_gpu_board=0,
-    )
+    streams = device.streams
     return {
-        "is_available": _yes,
-        "is_initialized": _yes,
-        IS_COMPILED: _yes,
+        **cuda_answers(device.gpu),
+        "is_initialized": yes,
+        IS_COMPILED: yes,
         "init": _nothing,
         LAZY_INIT: _nothing,
-        "device_count": lambda: 1,
-        "current_device": lambda: 0,
-        "set_device": _only_one,
         **dict.fromkeys(EXCHANGES, lambda index: 0),
-        "get_device_properties": lambda *_, **__: properties,
-        "get_device_capability": lambda *_, **__: gpu.capability,
-        "get_device_name": lambda *_, **__: gpu.product,
-        "get_arch_list": lambda: [gpu.sm.replace("sm", "sm_")],
-        "is_bf16_supported": lambda *_, **__: gpu.capability >= (8, 0),
-        "is_tf32_supported": lambda: gpu.capability >= (8, 0),
         "can_device_access_peer": lambda *_, **__: False,
         "is_current_stream_capturing": lambda: False,
         "synchronize": lambda *_, **__: streams.synchronized(None),
@@ -201,21 +185,14 @@ def _refusing_class(name: str, there: type, reason: str) -> type:
     return type(name, (), {"__init__": refuse, **made})
 
 
-def _only_one(index: Any) -> None:
-    chosen = torch.device(index) if isinstance(index, (str, torch.device)) else torch.device("cuda", index)
-    if chosen.index not in (None, 0):
-        raise another_gpu(chosen)
-
-
 def _accelerator(device: Device) -> dict[str, Any]:
     own = {**_queries(device), **_memory(device)}
     return {
-        "is_available": _yes,
-        "device_count": own["device_count"],
+        **accelerator_answers(),
         "current_device_index": own["current_device"],
         "current_device_idx": own["current_device"],
-        "set_device_index": _only_one,
-        "set_device_idx": _only_one,
+        "set_device_index": only_one,
+        "set_device_idx": only_one,
         "synchronize": own["synchronize"],
         "current_stream": own["current_stream"],
         "set_stream": own["set_stream"],
@@ -236,7 +213,3 @@ def _accelerator(device: Device) -> dict[str, Any]:
 
 def _nothing(*args: object, **kwargs: object) -> None:
     """Stands for calls that change nothing here."""
-
-
-def _yes(*args: object, **kwargs: object) -> bool:
-    return True
