@@ -78,6 +78,20 @@ class Guard:
         if complete:
             self.plans.find_gone()
 
+    def explain(self, nodeid: str) -> list[str]:
+        """Return why the tests that a node id names have the limits that they have, one text a test."""
+        from pytest_flopguard.reporters import explain
+
+        return [
+            explain.render(
+                plan,
+                self.baselines.of(plan.nodeid),
+                measured=self.plans.measures(plan.nodeid),
+                strict=self.settings.strict,
+            )
+            for plan in self.plans.explain(nodeid)
+        ]
+
     def session(self) -> Session:
         """Return the session; building it imports torch."""
         if self._session is None:

@@ -32,6 +32,7 @@ class Plans:
         self._projects = projects
         self._baselines = baselines
         self.by_test: dict[str, Resolution] = {}
+        self._watched: set[str] = set()
         # Tests that have baselines and are gone, by module and name: for a run that takes their entries away.
         self.vanished: list[tuple[str, str]] = []
         self.gone: list[tuple[str, str, Problem]] = []  # in a run that does not
@@ -50,6 +51,8 @@ class Plans:
                 budgets.append(budget)
                 problems |= dict.fromkeys(wrong)
             self.by_test[test] = self._projects.resolve(test, budgets)
+            if self.may_watch(item):
+                self._watched.add(test)
         if complete:
             problems |= dict.fromkeys(self._projects.unmatched(list(self.by_test), self._covered()))
         return problems | dict.fromkeys(self._baselines.read(self.by_test))
@@ -90,6 +93,10 @@ class Plans:
         """Whether a test is not to be measured: the closest budget that is written for it says so."""
         plan = self.of(item)
         return plan is not None and plan.measure == "off"
+
+    def measures(self, test: str) -> bool:
+        """Whether a collected test, by its identity, is measured if it uses torch."""
+        return test in self._watched
 
     def watches(self, item: pytest.Item) -> bool:
         """Whether to measure this test; others only where the project itself has imported torch."""

@@ -236,14 +236,12 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     guard = session.config.stash[_GUARD]
     if nodeid is None or guard is None:
         return None
-    from pytest_flopguard.reporters import explain
-
-    plans = list(guard.plans.explain(nodeid))
-    if not plans:
+    texts = guard.explain(nodeid)
+    if not texts:
         raise pytest.UsageError(f"--flop-explain: no collected test is {nodeid!r}{guard.plans.nearest_to(nodeid)}")
     terminal: Any = session.config.pluginmanager.getplugin("terminalreporter")
-    for plan in plans:
-        terminal.write_line(explain.render(plan))
+    for text in texts:
+        terminal.write_line(text)
     return True
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from pytest_flopguard.budgets.baseline_file import FOLDER, BaselineFile, Block, baseline_path, module_of, read_baselines
 from pytest_flopguard.budgets.tolerances import Tolerances
+from pytest_flopguard.core.baseline import Baseline
 from pytest_flopguard.core.baseline_verdict import Terms, hold, region_gone
 from pytest_flopguard.core.errors import Problem, UsageError, nearest, problem
+from pytest_flopguard.core.expectation import Origin
 from pytest_flopguard.core.record import Record
 
 
@@ -62,6 +64,13 @@ class Baselines:
         module, _, name = nodeid.partition("::")
         file = self._files.get(module)
         return file is not None and any(test == name for test, _ in file.entries)
+
+    def of(self, nodeid: str) -> list[tuple[str, Origin, Baseline]]:
+        """Return the entries of a test: the region, where it is written, and the accepted numbers."""
+        module, _, name = nodeid.partition("::")
+        file = self._files.get(module)
+        entries = {} if file is None else file.entries
+        return [(block[1], file.origin(block), each) for block, each in entries.items() if file and block[0] == name]
 
     def has_memory(self, nodeid: str) -> bool:
         """Whether memory of a test, or of a region of it, is held to a baseline."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from pytest_flopguard.core.expectation import SEVERITIES, UNITS, Source
@@ -124,6 +125,26 @@ REPORT: Shape = {
     "records": [_RECORD],
     "notes": [str],
 }
+# Keys that reports of earlier releases lack, with what their absence means there, given the rest of the table.
+_LATER: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
+    "at_most": lambda count: "",
+    "at_most_bytes": lambda prediction: None,
+    "is_lower_bound": lambda peak: bool(peak["prediction"] and peak["prediction"]["unknown"]),
+    "derive": lambda finding: "",
+    "predict": lambda finding: False,
+}
+
+
+def with_later_keys(value: object, shape: Shape) -> Any:
+    """Return a value that has its shape with the keys that an earlier release did not write."""
+    if isinstance(shape, tuple):
+        return None if value is None else with_later_keys(value, shape[0])
+    if isinstance(shape, list) and isinstance(value, list):
+        return [with_later_keys(each, shape[index % len(shape)]) for index, each in enumerate(value)]
+    if not isinstance(shape, dict) or not isinstance(value, dict) or str in shape:
+        return value
+    found = {key: with_later_keys(each, shape[key]) for key, each in value.items()}
+    return found | {key: _LATER[key](found) for key in shape.keys() - found.keys()}
 
 
 def check_shape(value: object, shape: Shape, where: str = "the report") -> None:
@@ -157,7 +178,7 @@ def _check_table(value: object, shape: dict[Any, Shape], where: str) -> None:
         for key, each in value.items():
             check_shape(each, shape[str], f"{where}[{key!r}]")
         return
-    missing, strange = sorted(shape.keys() - value.keys()), sorted(value.keys() - shape.keys())
+    missing, strange = sorted(shape.keys() - value.keys() - _LATER.keys()), sorted(value.keys() - shape.keys())
     if missing:
         raise ValueError(f"{where} lacks {', '.join(missing)}")
     if strange:

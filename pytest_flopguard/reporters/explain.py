@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from pytest_flopguard.core.expectation import Expectation, Origin, Quantity
+from pytest_flopguard.core.baseline import Baseline
+from pytest_flopguard.core.expectation import UNITS, Expectation, Origin, Quantity
 from pytest_flopguard.core.units import format_amount
 from pytest_flopguard.reporters.amounts import quantity_name
 
@@ -85,14 +86,29 @@ class Resolution(Protocol):
 _RANKS = {"marker": "marker", "exact": "node id", "glob": "glob", "default": "default"}
 
 
-def render(resolution: Resolution) -> str:
-    """Render which budget holds for each quantity of a test, where it is written, and what lost to it and why."""
+# The region (empty for the whole test), where the entry is written, and its numbers.
+AcceptedEntry = tuple[str, Origin, Baseline]
+
+
+def render(
+    resolution: Resolution, accepted: Sequence[AcceptedEntry] = (), *, measured: bool = True, strict: bool = False
+) -> str:
+    """Render which budget holds for each quantity of a test, where it is written, and what lost to it and why.
+
+    ``accepted`` are the test's entries in the baseline file. ``measured`` is whether the run measures this test,
+    and ``strict`` whether a test without a baseline fails.
+    """
     lines = [resolution.nodeid]
     if resolution.measure_origin is not None:
         lines.append('  measure = "off": it runs as it would without the guard')
         lines.append(f"    {resolution.measure_origin}  {resolution.measure_origin.text}".rstrip())
-    elif not resolution.choices:
-        lines.append("  no budget is declared for it: it is measured and passes")
+        return "\n".join(lines)
+    if not measured:
+        lines.append('  not measured: with measure = "guarded" only tests with a budget, the marker or the fixture are')
+        return "\n".join(lines)
+    if not resolution.choices and not accepted:
+        outcome = "it fails if it uses torch, because strict is on" if strict else "it is measured and passes"
+        lines.append(f"  no budget and no baseline: {outcome}")
     for choice in resolution.choices:
         lines.append(f"  {quantity_name(choice.quantity)}")
         for each in choice.expectations:
@@ -102,6 +118,10 @@ def render(resolution: Resolution) -> str:
             for each in loser.expectations:
                 lines.append(f"    loses  {limit_words(each)}: {loser.reason}")
                 lines.extend(_written(each, loser.budget))
+    for region, origin, baseline in accepted:
+        lines.append(f"  baseline of region {region}" if region else "  baseline")
+        lines.extend(_accepted(baseline))
+        lines.append(f"           {origin}")
     return "\n".join(lines)
 
 
@@ -113,6 +133,15 @@ def limit_words(expectation: Expectation) -> str:
     ends = [f"{word} {format_amount(value, unit)}" for word, value in _ends(low, high) if value is not None]
     device = f" on {expectation.device}" if expectation.device else ""
     return " and ".join(ends) + device + (", warns" if expectation.severity == "warn" else "")
+
+
+def _accepted(baseline: Baseline) -> Iterator[str]:
+    for name, value in baseline.numbers().items():
+        quantity, device = next((each, name[len(each) + 1 :]) for each in UNITS if name.split(" ", 1)[0] == each)
+        where = f" on {device}" if device else ""
+        yield f"    accepted  {quantity_name(quantity)}{where}: {format_amount(value, UNITS[quantity])}"
+    if baseline.muted_until is not None:
+        yield f"    muted until {baseline.muted_until}: {baseline.muted_reason}"
 
 
 def _ends(low: int | None, high: int | None) -> tuple[tuple[str, int | None], ...]:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_flopguard.core.errors import UsageError, problem
-from pytest_flopguard.core.record import FORMAT_VERSION, RunReport, run_from_json, run_to_json
-from pytest_flopguard.core.record_shape import REPORT, check_shape
+from pytest_flopguard.core.record import FORMAT_VERSION, Json, RunReport, run_from_json, run_to_json
+from pytest_flopguard.core.record_shape import REPORT, check_shape, with_later_keys
 
 suffix = ".json"
 # What the closed forms here use is far below; time grows with the power of the repetitions.
@@ -58,9 +58,10 @@ def _run(data: object) -> RunReport:
         age = "a newer" if version > FORMAT_VERSION else "another"
         raise ValueError(f"{age} flopguard wrote it: format_version {version}, and this one reads {FORMAT_VERSION}")
     check_shape(data, REPORT)
-    run = run_from_json(data)
+    whole: Json = with_later_keys(data, REPORT)
+    run = run_from_json(whole)
     # Totals, outcomes and tables by module are written for other readers; here they follow from the counts.
-    for index, (given, follows) in enumerate(zip(data["records"], run_to_json(run)["records"], strict=True)):
+    for index, (given, follows) in enumerate(zip(whole["records"], run_to_json(run)["records"], strict=True)):
         wrong = [name for name in given if given[name] != follows[name]]
         if wrong:
             raise ValueError(f"records[{index}] contradicts itself: {', '.join(wrong)} should follow from the rest")

@@ -60,7 +60,7 @@ def test_winner_and_losers(build: SimpleNamespace) -> None:
 
 
 def test_a_test_without_a_budget() -> None:
-    assert render(resolve(NODEID, [], [])) == f"{NODEID}\n  no budget is declared for it: it is measured and passes"
+    assert render(resolve(NODEID, [], [])) == f"{NODEID}\n  no budget and no baseline: it is measured and passes"
 
 
 def test_intervals_in_words() -> None:

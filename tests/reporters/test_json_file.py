@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from pytest_flopguard.core.errors import UsageError
-from pytest_flopguard.core.measurement import Measurement
-from pytest_flopguard.core.record import RunReport
+from pytest_flopguard.core.measurement import Measurement, MemoryPeak
+from pytest_flopguard.core.owners import Prediction
+from pytest_flopguard.core.record import Record, RunReport
 from pytest_flopguard.reporters.json_file import load, render
 
 Golden = Callable[[str, str], None]
@@ -163,3 +164,27 @@ def test_a_file_that_contradicts_itself_is_refused(spoil: Callable[..., Path], c
         change(next(each for each in data["records"] if each["outcome"] == "failed" and each["memory"]))
 
     assert told in reason(spoil(failing))
+
+
+def test_a_report_of_an_earlier_release_is_read(usual_run: RunReport, gpu_run: RunReport, tmp_path: Path) -> None:
+    """What later releases added is absent from it, and has the value that its absence meant."""
+    prediction = Prediction(gpu="h100", device="cuda:sm90", torch="2.13.0", allocator="defaults", unknown=("graphs",))
+    peak = MemoryPeak(device="sim:h100", backend="simulated", start_bytes=0, peak_bytes=1, prediction=prediction)
+    predicted = Record(nodeid="test_z.py::test_z", measurement=Measurement(memory=(peak,)))
+    run = by_nodeid(replace(gpu_run, records=(*usual_run.records, predicted)))
+    data = json.loads(render(run))
+    removed = dict.fromkeys(("at_most", "at_most_bytes", "is_lower_bound", "derive", "predict"), 0)
+
+    def strip(value: Any) -> None:
+        for each in list(value) if isinstance(value, dict) else []:
+            if each in removed:
+                del value[each]
+                removed[each] += 1
+        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            strip(inner)
+
+    strip(data)
+    assert all(removed.values()), removed
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    assert load(path) == run
