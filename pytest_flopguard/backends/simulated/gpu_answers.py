@@ -34,9 +34,9 @@ def cuda_answers(gpu: Gpu) -> dict[str, Any]:
         "device_count": lambda: 1,
         "current_device": lambda: 0,
         "set_device": only_one,
-        "get_device_properties": lambda *_, **__: properties,
-        "get_device_capability": lambda *_, **__: gpu.capability,
-        "get_device_name": lambda *_, **__: gpu.product,
+        "get_device_properties": _of_the_gpu(properties),
+        "get_device_capability": _of_the_gpu(gpu.capability),
+        "get_device_name": _of_the_gpu(gpu.product),
         "get_arch_list": lambda: [gpu.sm.replace("sm", "sm_")],
         "is_bf16_supported": lambda *_, **__: gpu.capability >= (8, 0),
         "is_tf32_supported": lambda: gpu.capability >= (8, 0),
@@ -68,6 +68,15 @@ def answers(gpu: Gpu) -> Answers:
         **{("torch.accelerator", name): answer for name, answer in accelerator_answers().items()},
         **backend_answers(gpu),
     }
+
+
+def _of_the_gpu(answer: object) -> Callable[..., Any]:
+    def answered(device: Any = None) -> object:
+        if device is not None:
+            only_one(device)
+        return answer
+
+    return answered
 
 
 def only_one(index: Any) -> None:

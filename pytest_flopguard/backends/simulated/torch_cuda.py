@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -17,7 +18,7 @@ from pytest_flopguard.backends.simulated.gpu_answers import (
     only_one,
     yes,
 )
-from pytest_flopguard.backends.simulated.gpus import Gpu
+from pytest_flopguard.backends.simulated.gpus import CONTEXT_BYTES, Gpu
 from pytest_flopguard.backends.simulated.streams import Event, Streams
 from pytest_flopguard.backends.torch_api.cuda import EXCHANGES, HISTORY, IS_COMPILED, LAZY_INIT
 
@@ -82,6 +83,7 @@ def replacements(device: Device) -> Iterator[Replacement]:
         device.use_on_stream(tensor, stream.stream_id)
 
     yield torch.Tensor, "record_stream", record_stream
+    yield torch, "Stream", device.streams.stream
     for (module, name), answer in backend_answers(device.gpu).items():
         yield sys.modules[module], name, answer
 
@@ -138,7 +140,7 @@ def _memory(device: Device) -> dict[str, Any]:
 
     def mem_get_info(*_: Any, **__: Any) -> tuple[int, int]:
         total = device.gpu.total_memory
-        return max(0, total - stats.reserved.current), total
+        return max(0, total - CONTEXT_BYTES - stats.reserved.current), total
 
     return {
         "memory_allocated": lambda *_, **__: stats.allocated.current,
@@ -194,6 +196,7 @@ def _accelerator(device: Device) -> dict[str, Any]:
         "set_device_index": only_one,
         "set_device_idx": only_one,
         "synchronize": own["synchronize"],
+        "device_index": _on_only_one,
         "current_stream": own["current_stream"],
         "set_stream": own["set_stream"],
         **{
@@ -209,6 +212,13 @@ def _accelerator(device: Device) -> dict[str, Any]:
             )
         },
     }
+
+
+@contextmanager
+def _on_only_one(index: int | None) -> Iterator[None]:
+    if index is not None:
+        only_one(index)
+    yield
 
 
 def _nothing(*args: object, **kwargs: object) -> None:

@@ -14,7 +14,15 @@ import torch
 from torch import nn
 
 from pytest_flopguard.backends.constant_tensors import reading_values
-from pytest_flopguard.backends.simulated import cuda_abi, known_values, number_lists, printed
+from pytest_flopguard.backends.simulated import (
+    cuda_abi,
+    data_loading,
+    data_parallel,
+    known_values,
+    lazy_parameters,
+    number_lists,
+    printed,
+)
 from pytest_flopguard.backends.simulated.cuda_kernels import not_simulated
 from pytest_flopguard.backends.simulated.repeated_calls import NEW, RepeatedCalls, known
 from pytest_flopguard.backends.simulated.routing import routed
@@ -23,7 +31,7 @@ from pytest_flopguard.backends.simulated.value_reads import refuse
 from pytest_flopguard.backends.torch_api.fake import FakeTensor, FakeTensorMode, fake_tensor
 from pytest_flopguard.backends.torch_api.late import DEVICE_MESH, MESH_METHODS
 from pytest_flopguard.backends.torch_api.replaced import DEVICE_RESTORED
-from pytest_flopguard.backends.torch_api.tensors import nested_tensor, swap_implementations
+from pytest_flopguard.backends.torch_api.tensors import nested_tensor
 from pytest_flopguard.backends.transformers_api import FAKE_TENSOR_CHECKS, IS_FAKE_TENSOR
 
 
@@ -70,6 +78,8 @@ def surroundings(device: Device, tensors: SimulatedTensors) -> Iterator[None]:
         own = (*_torch_itself(), _loading(device), *_device_meshes())
         for owner, name, replacement in (*replacements(device), *own, *_libraries()):
             stack.enter_context(patch.object(owner, name, replacement))
+        for owner, name, replacement in data_parallel.REPLACEMENTS:
+            stack.enter_context(patch.object(owner, name, replacement, create=True))
         stack.enter_context(routed(device.gpu))
         stack.enter_context(tensors)
         yield
@@ -77,7 +87,10 @@ def surroundings(device: Device, tensors: SimulatedTensors) -> Iterator[None]:
 
 def _torch_itself() -> Iterator[tuple[Any, str, Any]]:
     yield fake_tensor, "init_gpu_context", lambda *_: None
-    yield torch.utils, "swap_tensors", _swap
+    # As torch.utils.swap_tensors, which refuses tensors with weak references, as fake tensors' own mode has.
+    yield torch.utils, "swap_tensors", lazy_parameters.exchange
+    yield from lazy_parameters.replacements()
+    yield from data_loading.replacements()
     yield torch.Tensor, "numpy", _numpy
     yield from number_lists.replacements()
     yield FakeTensor, "__deepcopy__", _copied
@@ -158,15 +171,6 @@ def _reduced(tensor: torch.Tensor, protocol: Any) -> Any:
         raise refuse("the values, to save them,")
     with reading_values():
         return _real_reduce(known, protocol)
-
-
-def _swap(one: torch.Tensor, other: torch.Tensor) -> None:
-    # As torch.utils.swap_tensors, which refuses tensors that anybody holds weakly, as fake tensors' own mode does.
-    for name in ("__class__", "__dict__"):
-        ours, theirs = getattr(one, name), getattr(other, name)
-        setattr(one, name, theirs)
-        setattr(other, name, ours)
-    swap_implementations(one, other)
 
 
 def _copied(tensor: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:

@@ -13,6 +13,9 @@ Place = tuple[ModuleType, str]
 # torch.load restores the device of a fake tensor with it.
 DEVICE_RESTORED: Final[Place] = (torch._utils, "_restore_device_fake_mode")
 CONVOLUTION_LAYOUT: Final[Place] = (torch._C, "_conv_determine_backend_memory_format")
+# DataParallel's own, which only a CUDA build has.
+SCATTER: Final[Place] = (torch._C, "_scatter")
+GATHER: Final[Place] = (torch._C, "_gather")
 # What torch.backends.cuda asks of the attention kernels, for torch.nn.attention.bias and for others.
 KERNEL_QUESTIONS: Final[tuple[tuple[Place, SDPBackend], ...]] = (
     ((torch._C, "_can_use_flash_attention"), SDPBackend.FLASH_ATTENTION),

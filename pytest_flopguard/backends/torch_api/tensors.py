@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -32,12 +33,15 @@ __all__ = [
     "swap_implementations",
     "tensor_users",
     "view_base",
+    "without_torch_function",
 ]
 
 # What torch.func wraps belongs to several calls at once.
 is_wrapped: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 MKLDNN: torch.layout = torch._mkldnn  # type: ignore[attr-defined]
 make_subclass: Callable[..., Any] = torch.Tensor._make_subclass
+# Lets calls on subclasses of tensors pass by their ``__torch_function__``.
+without_torch_function: Callable[[], AbstractContextManager[None]] = torch._C.DisableTorchFunctionSubclass
 swap_implementations: Callable[[torch.Tensor, torch.Tensor], None] = torch._C._swap_tensor_impl
 refuse_data_pointer: Callable[[torch.Tensor], None] = torch._C._set_throw_on_mutable_data_ptr
 # The references to a storage, which is given by its address.
