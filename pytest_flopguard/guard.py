@@ -28,6 +28,7 @@ from pytest_flopguard.raising import fail_or_warn, note_as_written
 from pytest_flopguard.reporters.junit_properties import PREFIX, properties
 from pytest_flopguard.run_report import RunRecords, installed_version
 from pytest_flopguard.simulation import Simulation
+from pytest_flopguard.varying_calls import without_baseline
 
 if TYPE_CHECKING:
     from pytest_flopguard.formulas.registry import Registry
@@ -214,7 +215,8 @@ class Guard:
         records = [whole.record(), *(each.record() for each in regions)]
         if not self.plans.is_guarded(item) and not _did_work(records[0]):
             return []
-        records = self.baselines.hold([replace(each, complete=completed) for each in records])
+        records = without_baseline(item, [replace(each, complete=completed) for each in records])
+        records = self.baselines.hold(records)
         for record in records:
             item.ihook.pytest_flopguard_measured(item=item, record=record)
         return records

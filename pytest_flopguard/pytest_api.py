@@ -70,6 +70,21 @@ def function_name(item: pytest.Item) -> str:
     return str(getattr(item, "originalname", item.name))
 
 
+def repeats_by_the_clock(item: pytest.Item) -> bool:
+    """Whether a test uses the ``benchmark`` fixture of pytest-benchmark or pytest-codspeed, and not one of its own."""
+    definitions = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    return any(
+        fixture.func.__module__.partition(".")[0] in ("pytest_benchmark", "pytest_codspeed")
+        for name in ("benchmark", "benchmark_weave")
+        for fixture in definitions.get(name, ())[-1:]
+    )
+
+
+def draws_examples(item: pytest.Item) -> bool:
+    """Whether Hypothesis calls the test's function, with inputs that it chooses."""
+    return bool(getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
+
+
 def expected_to_fail(report: pytest.TestReport) -> bool:
     """Whether a report is of a test that was marked xfail, and the mark held for this run."""
     return hasattr(report, "wasxfail")

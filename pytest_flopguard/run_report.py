@@ -12,7 +12,7 @@ import pytest
 from pytest_flopguard import pytest_api
 from pytest_flopguard.budgets.baselines import Baselines, by_module
 from pytest_flopguard.budgets.settings import Settings
-from pytest_flopguard.core.baseline_change import Change, not_written
+from pytest_flopguard.core.baseline_change import Change, cannot_have, not_written
 from pytest_flopguard.core.errors import FlopguardError, Problem, UsageError, nearest, problem
 from pytest_flopguard.core.record import Record, RunReport, TestOutcome, record_from_json
 from pytest_flopguard.core.tested_releases import newer_releases
@@ -123,7 +123,7 @@ class RunRecords:
             return []
         from pytest_flopguard.reporters.baseline_diff import diff_lines
 
-        kept = {nodeid: not_written(tuple(each)) for nodeid, each in self._records.items()}
+        kept = {nodeid: not_written(tuple(each)) or cannot_have(each[0]) for nodeid, each in self._records.items()}
         reasons = {nodeid: reason for nodeid, reason in kept.items() if reason}
         return list(diff_lines(self._changes, reasons, measured=bool(self._records)))
 

@@ -11,7 +11,7 @@ from pytest_flopguard.budgets.baseline_text import file_text
 from pytest_flopguard.budgets.baselines import Baselines, blocks_of
 from pytest_flopguard.budgets.settings import Settings
 from pytest_flopguard.core.baseline import Baseline
-from pytest_flopguard.core.baseline_change import Change, Kind, accept, not_written
+from pytest_flopguard.core.baseline_change import Change, Kind, accept, cannot_have, not_written
 from pytest_flopguard.core.errors import Problem, UsageError, problem
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.whole_file import write_whole
@@ -82,7 +82,7 @@ def _write(
 
 
 def _wants(baselines: Baselines, records: Sequence[Record]) -> bool:
-    return "new" in baselines.terms.accepts and not not_written(tuple(records))
+    return "new" in baselines.terms.accepts and not not_written(tuple(records)) and not all(map(cannot_have, records))
 
 
 def _test(
@@ -96,13 +96,16 @@ def _test(
     """Put one test's entries in, and yield what changed."""
     blocks = blocks_of(records)
     for block, record in zip(blocks, records, strict=True):
+        if cannot_have(record):
+            continue
         found = accept(entries.get(block), record.measurement, baselines.terms_of(record.nodeid), reason)
         if found is not None:
             kind, after = found
             yield _change(file, block, kind, entries.get(block), after)
             entries[block] = after
+    kept = [block for block, record in zip(blocks, records, strict=True) if not cannot_have(record)]
     if "changed" in baselines.terms.accepts:
-        for block in [each for each in entries if each[0] == name and each not in blocks]:
+        for block in [each for each in entries if each[0] == name and each not in kept]:
             yield _change(file, block, "gone", entries.pop(block), None)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pytest_flopguard.core.baseline import Baseline, MemoryBaseline, baseline_of, memory_amount
-from pytest_flopguard.core.baseline_verdict import Terms, hold
+from pytest_flopguard.core.baseline_verdict import BASELINE, Terms, hold
 from pytest_flopguard.core.expectation import Origin
 from pytest_flopguard.core.measurement import Measurement
 from pytest_flopguard.core.record import Record
@@ -70,6 +70,11 @@ def not_written(records: tuple[Record, ...]) -> str:
     if any(each.measurement.flops is not None and each.measurement.flops.unknown_ops for each in records):
         return "ops without a formula ran, so its FLOPs are not known"
     return ""
+
+
+def cannot_have(record: Record) -> str:
+    """Return why a record cannot be a baseline, though its test passes; empty where it can."""
+    return record.measurement.unavailable.get(BASELINE, "")
 
 
 def _changed(before: Baseline, now: Baseline, codes: set[str], reason: str) -> Baseline:

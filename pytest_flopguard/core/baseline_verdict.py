@@ -28,11 +28,14 @@ UPDATES: tuple[Update, ...] = get_args(Update)
 CUDA_TOLERANCE = "2%"
 # Less memory than this below the baseline is no win to report: trim leaves half of it as head-room.
 MEMORY_MARGIN = "2%"
+# The key of ``Measurement.unavailable`` for a test that cannot have a baseline.
+BASELINE = "baseline"
 _ACCEPTED_BY: Mapping[str, Update] = {
     "no-baseline": "new",
     "over-baseline": "changed",
     "workload-changed": "changed",
     "region-gone": "changed",
+    "varying-calls": "changed",
     "under-baseline": "trim",
 }
 
@@ -59,6 +62,11 @@ def hold(measurement: Measurement, baseline: Baseline | None, origin: Origin, te
     changed config of the model is what made the numbers change, so they are compared. Of findings that
     say the same (a total and its phases, parameters and their bytes) the first is kept.
     """
+    found: list[Finding]
+    varying = measurement.unavailable.get(BASELINE, "")
+    if varying:
+        found = [] if baseline is None else [_undecided("flops", origin, "varying-calls", reason=varying)]
+        return tuple(_accepted(each, terms) for each in found)
     if baseline is None:
         severity: Severity = "error" if terms.strict else "warn"
         return (_accepted(_undecided("flops", origin, "no-baseline", severity=severity), terms),)
@@ -70,7 +78,7 @@ def hold(measurement: Measurement, baseline: Baseline | None, origin: Origin, te
     ):
         changed.append(f"attention: counted {baseline.attention} before, {measurement.flops.attention} now")
     if changed:
-        found: list[Finding] = [_undecided("flops", origin, "workload-changed", reason="; ".join(changed))]
+        found = [_undecided("flops", origin, "workload-changed", reason="; ".join(changed))]
     else:
         found = [
             *_flops(measurement, baseline, origin, terms),

@@ -30,6 +30,7 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "workload-changed": "the workload changed: {reason}",
         "no-baseline": "no baseline yet",
         "region-gone": "the region that has a baseline was not measured: {reason}",
+        "varying-calls": "the baseline cannot be checked: {reason}",
         "baseline-environment": "{quantity}: not held against the baseline: {reason}",
         # Settings, budgets and marker arguments.
         "bad-toml": "not valid TOML: {reason}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from pytest_flopguard.core.baseline_verdict import BASELINE
 from pytest_flopguard.core.expectation import phase_of
 from pytest_flopguard.core.measurement import PHASES, FlopTally
 from pytest_flopguard.core.record import Record
@@ -38,6 +39,9 @@ def render(record: Record, *, verbosity: int, newer: Sequence[str] = ()) -> str:
         told = "; ".join(f"{_told(record, each)} {place(each)}{_most(record, each)}" for each in once(failing))
         return f"{told}; {headline(record)}" if held and record.baseline is not None else told
     blocks = [list(_head(record, each)) for each in once(failing)]
+    varying = seen.unavailable.get(BASELINE, "")
+    if varying and any(each.status == "broken" for each in failing):
+        blocks.append([f"The number of calls varies: {varying}"])
     if seen.flops is not None:
         differing = [each.expectation for each in failing if each.code == "formula-differs" and each.expectation.parts]
         blocks.extend(list(formula_lines(each, seen.flops)) for each in differing)

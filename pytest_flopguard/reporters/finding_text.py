@@ -21,12 +21,12 @@ _BROKEN = {
     "cross-check": "DIFFERS",
     "formula-differs": "DIFFERS",
 }
-_UNDECIDED = {"no-baseline": "new", "workload-changed": "changed", "region-gone": "gone"}
+_UNDECIDED = {"no-baseline": "new", "workload-changed": "changed", "region-gone": "gone", "varying-calls": "varies"}
 # Why there is no closed form: the reason is the whole story.
 _WITHOUT_FORM = ("no-model", "unknown-architecture", "bad-config", "bad-size")
 _WITH_NUMBERS = ("over-budget", "under-budget", "within-budget", "over-baseline", "under-baseline")
 # What a baseline leaves undecided: the reason again.
-_WITHOUT_NUMBER = ("no-baseline", "workload-changed", "region-gone", "baseline-environment")
+_WITHOUT_NUMBER = ("no-baseline", "workload-changed", "region-gone", "varying-calls", "baseline-environment")
 # What the limit column leaves out: the unit tells these two apart already.
 _PLAIN = ("flops", "peak_memory")
 

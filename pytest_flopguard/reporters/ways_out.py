@@ -59,6 +59,8 @@ def baseline_ways(findings: Sequence[Finding], record: Record) -> Iterator[str]:
         yield f"add     pytest --flop-update=new {quoted(record.nodeid)}"
     elif codes == {"under-baseline"}:
         yield f"lock in  pytest --flop-update=trim {quoted(record.nodeid)}"
+    elif codes == {"varying-calls"}:
+        yield f'remove  pytest --flop-update=changed --flop-reason="..." {quoted(record.nodeid)}'
     elif codes == {"baseline-environment"}:
         yield "decide  run it where the baseline was measured, or add this environment with --flop-update"
     else:
