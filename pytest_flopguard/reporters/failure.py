@@ -12,7 +12,7 @@ from pytest_flopguard.core.units import Unit, format_amount
 from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.reporters.amounts import exact, percent, quantity_name
 from pytest_flopguard.reporters.details import details
-from pytest_flopguard.reporters.finding_text import bound, once, place, sentence, tightest_first
+from pytest_flopguard.reporters.finding_text import bound, is_lower_bound, once, place, sentence, tightest_first
 from pytest_flopguard.reporters.formula_table import formula_lines
 from pytest_flopguard.reporters.module_costs import folded, module_costs
 from pytest_flopguard.reporters.owners_table import largest, peak_lines
@@ -85,7 +85,7 @@ def _head(record: Record, finding: Finding) -> Iterator[str]:
     yield _told(record, finding)
     rows: list[tuple[str, int]] = []
     if finding.observed is not None and finding.status == "broken":
-        rows.append(("measured", finding.observed))
+        rows.append(("at least" if is_lower_bound(finding, record.measurement) else "measured", finding.observed))
     if value is not None and wanted.source != "setting":
         rows.append((_LIMITS.get(wanted.source, "limit"), value))
     if len(rows) == 2:

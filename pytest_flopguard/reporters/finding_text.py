@@ -85,10 +85,11 @@ def limit_text(finding: Finding) -> str:
     return f"{name}{sign}{amount}{device}"
 
 
-def used_text(finding: Finding) -> str:
-    """Render the observed share of the limit, ``-`` where there is none to tell."""
+def used_text(finding: Finding, measurement: Measurement) -> str:
+    """Render the observed share of the limit, ``-`` where there is none."""
     value = bound(finding)
-    return "-" if value is None or finding.observed is None else used(finding.observed, value)
+    share = "-" if value is None or finding.observed is None else used(finding.observed, value)
+    return share if share == "-" else least_sign(finding, measurement) + share
 
 
 def place(finding: Finding) -> str:
@@ -160,6 +161,11 @@ def _how_to_decide(finding: Finding, measured: str) -> str:
 def is_lower_bound(finding: Finding, measurement: Measurement) -> bool:
     """Whether what was observed is only the known part: an op without a formula ran too, or memory is missing."""
     return _precision(finding, measurement) == "at least"
+
+
+def least_sign(finding: Finding, measurement: Measurement) -> str:
+    """Return what is written before an observed number that is only a lower bound."""
+    return ">= " if is_lower_bound(finding, measurement) else ""
 
 
 def _precision(finding: Finding, measurement: Measurement) -> Precision:

@@ -125,7 +125,7 @@ def _limit(entry: Entry) -> str:
     findings = budget_findings(entry.record)
     if not findings or findings[0].code == "no-baseline":
         return ""
-    used = used_text(findings[0])
+    used = used_text(findings[0], entry.record.measurement)
     return cell(limit_text(findings[0]) + ("" if used == "-" else f", {used} used"), 80)
 
 

@@ -37,7 +37,7 @@ def record_cells(record: Record, standing: Standing, *, every_finding: bool, one
         if finding is not None:
             cells |= {
                 "limit": limit_text(finding),
-                "used": used_text(finding),
+                "used": used_text(finding, seen),
                 "verdict": _verdict(finding, record, standing),
             }
         yield cells

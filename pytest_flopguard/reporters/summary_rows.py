@@ -66,7 +66,7 @@ def summary_rows(run: RunReport) -> list[SummaryRow]:
                 flops=_flops(record),
                 memory=_memory(record),
                 limit=limit_text(findings[0]) if findings else "-",
-                used=used_text(findings[0]) if findings else "-",
+                used=used_text(findings[0], record.measurement) if findings else "-",
                 causes=tuple(_causes(record, outcome)),
             )
         )

@@ -11,7 +11,7 @@ from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit
 from pytest_flopguard.core.verdict import Finding
 from pytest_flopguard.reporters.amounts import exact, percent
-from pytest_flopguard.reporters.finding_text import place, sentence, tightest_first, used_text, verdict
+from pytest_flopguard.reporters.finding_text import least_sign, place, sentence, tightest_first, used_text, verdict
 from pytest_flopguard.reporters.formula_table import FORMULA_COLUMNS, formula_rows
 from pytest_flopguard.reporters.module_costs import OUTSIDE
 from pytest_flopguard.reporters.sheet import Sheet, left, right, sheet, signed
@@ -34,9 +34,13 @@ def verdict_sheets(record: Record) -> Iterator[Sheet]:
 
 def _finding(record: Record, finding: Finding) -> tuple[str, ...]:
     wanted = finding.expectation
-    numbers = (finding.observed, wanted.low, wanted.high)
-    shown = ("-" if each is None else exact(each, wanted.unit) for each in numbers)
-    return (verdict(finding), sentence(finding, record.measurement), *shown, used_text(finding), place(finding))
+    observed, low, high = (
+        "-" if each is None else exact(each, wanted.unit) for each in (finding.observed, wanted.low, wanted.high)
+    )
+    if finding.observed is not None:
+        observed = least_sign(finding, record.measurement) + observed
+    share = used_text(finding, record.measurement)
+    return (verdict(finding), sentence(finding, record.measurement), observed, low, high, share, place(finding))
 
 
 def _differences(record: Record, baseline: Baseline) -> Iterator[Sheet]:

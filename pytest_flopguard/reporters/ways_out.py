@@ -34,6 +34,10 @@ def ways_out(finding: Finding, measurement: Measurement) -> Iterator[str]:
         yield f"state   the closed form yourself, by flopguard.expect, in place of {origin}"
         yield f'limit   what it may cost, by flops = "..." in place of {origin}'
         return
+    if finding.code == "memory-unknown":
+        yield "decide  run this test on a GPU with a limit for cuda, where the peak is measured"
+        yield 'accept  unknown-memory = "warn" in [tool.flopguard]: such limits then pass with a warning'
+        return
     if finding.status == "undecided" or finding.observed is None:
         yield f"decide  {name}: make the run measure it, or take the limit at {origin} away"
         return
@@ -48,7 +52,8 @@ def ways_out(finding: Finding, measurement: Measurement) -> Iterator[str]:
     under = finding.code == "under-budget"
     yield f"fix     {'find what is missing' if under else _CURES[finding.expectation.unit]}"
     yield f'accept  severity = "warn" at {origin}, or {_XFAIL} on the test'
-    more = ", or more: ops without a formula add to it" if is_lower_bound(finding, measurement) else ""
+    missing = "ops without a formula add" if finding.device is None else "the memory that is not known adds"
+    more = f", or more: {missing} to it" if is_lower_bound(finding, measurement) else ""
     yield f"{'lower ' if under else 'raise '}  at {origin} write {_moved(finding, finding.observed)}{more}"
 
 

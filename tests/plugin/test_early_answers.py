@@ -59,6 +59,23 @@ def _torch_is_as_it_was() -> Any:
     assert before == (torch.cuda.is_available, torch.accelerator.is_available, torch.cuda.device_count)
 
 
+def test_a_constant_and_an_autocast_object(project: Project, run: Run) -> None:
+    project(
+        """
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+AMP = torch.autocast("cuda", dtype=torch.bfloat16)
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_it(flopguard):
+    layer = nn.Linear(8, 8, device=DEVICE)
+    with AMP:
+        assert layer(torch.zeros(8, 8, device="cuda")).dtype == torch.bfloat16
+"""
+    )
+    run(*SIM).assert_outcomes(passed=1)
+
+
+@pytest.mark.slow
 def test_a_run_on_a_simulated_gpu_decides_as_on_that_gpu_while_it_imports(
     project: Project, run: Run, report: Callable[[], dict[str, Any]]
 ) -> None:

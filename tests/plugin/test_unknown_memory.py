@@ -56,6 +56,21 @@ def test_every_text_shows_the_bound(project: Project, run: Run) -> None:
         assert "at least 2.14 MiB" in result.stdout.str()
 
 
+def test_what_follows_from_the_bound_is_a_bound_too(project: Project, run: Run) -> None:
+    path = project(CONVOLUTION.format(limit="2 MiB")).path
+    result = run(*SIM, "--flop-report=report.md", "--flop-report=report.html")
+    # 2,244,608 bytes of 2,097,152: 107.03 %, rounded up.
+    assert KNOWN == 2_244_608
+    result.stdout.fnmatch_lines(["  at least  2,244,608 B", "*test_conv *>= 2.14 MiB *2 MiB *>= 107.1%*OVER*"])
+    result.stdout.fnmatch_lines(["*or more: the memory that is not known adds to it"])
+    for name in ("report.md", "report.html"):
+        text = unescape((path / name).read_text())
+        assert ">= 2,244,608 B" in text
+        assert ">= 107.1%" in text
+    project(CONVOLUTION.format(limit="3 GiB"))
+    run(*SIM).stdout.fnmatch_lines(['*accept  unknown-memory = "warn" in [[]tool.flopguard[]]*'])
+
+
 def test_a_limit_that_the_known_part_breaks_is_broken(project: Project, run: Run) -> None:
     project(CONVOLUTION.format(limit="2 MiB"))
     result = run(*SIM)
