@@ -32,6 +32,10 @@ class Timeline:
             self._ticks[-1] = tick
             self._bytes[-1] = value
 
+    def raise_by(self, value: int) -> None:
+        """Add bytes that were there all along."""
+        self._bytes = [each + value for each in self._bytes]
+
     def points(self, base: int = 0) -> tuple[tuple[int, int], ...]:
         """Return the points so far, ``base`` bytes added to each."""
         return tuple((tick, base + value) for tick, value in zip(self._ticks, self._bytes, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch._dynamo.config  # noqa: F401
@@ -136,3 +137,25 @@ def test_it(flopguard):
 """
     )
     run(*SIM).assert_outcomes(passed=1)
+
+
+def test_what_an_earlier_test_left_on_its_gpu_counts_from_the_start(
+    project: Project, run: Run, report: Callable[[], dict[str, Any]]
+) -> None:
+    project(
+        """
+@pytest.fixture(scope="module")
+def model():
+    return nn.Linear(256, 256, bias=False)
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_step(flopguard, model, number):
+    model.cuda()(torch.zeros(256, 256, device="cuda")).sum().backward()
+"""
+    )
+    run(*SIM, "--flop-report=report.json").assert_outcomes(passed=2)
+    first, second = (each["memory"] for each in report()["records"])
+    # The weight and its gradient take 256 x 256 x 4 = 262,144 bytes each. Both are there when the second test begins,
+    # and it makes the gradient once more before it is added.
+    assert (first["start_bytes"], second["start_bytes"]) == (0, 2 * 262_144)
+    assert second["peak_bytes"] - first["peak_bytes"] == 262_144

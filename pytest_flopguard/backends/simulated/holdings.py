@@ -57,6 +57,13 @@ class Span:
         self.unknown: dict[str, None] = {}
         self.at_most: int | None = 0
 
+    def was_there(self, size: int, requested: int) -> None:
+        """Add a block that was taken before the region began."""
+        self.start += size
+        self.allocated += size
+        self.requested += requested
+        self.timeline.raise_by(size)
+
     def holds(self, held: Held) -> bool:
         """Whether a block was alive at this region's peak."""
         return held.born <= self.tick and (held.died is None or held.died > self.tick)
@@ -78,13 +85,23 @@ class Holdings:
         self._given_back: deque[Held] = deque()
         self._lock = Lock()
 
-    def take(self, size: int, role: Role, stream: int = 0) -> Held:
-        """Allocate ``size`` bytes for a role. Raises OutOfMemory."""
+    def take(self, size: int, role: Role, stream: int = 0, *, early: bool = False) -> Held:
+        """Allocate ``size`` bytes for a role. Raises OutOfMemory.
+
+        ``early`` is for memory that was there before all regions: it counts in their starts and in their peaks so far.
+        """
         with self._lock:
             self._settle()
+            stats = self.allocator.stats
+            peaks = stats.allocated.peak, stats.requested.peak
             block = self.allocator.malloc(size, stream)
-            self._tick += 1
-            held = Held(block, self._tick, role)
+            if early:
+                for span in self._spans:
+                    span.was_there(block.size, size)
+                stats.allocated.peak, stats.requested.peak = peaks[0] + block.size, peaks[1] + size
+            else:
+                self._tick += 1
+            held = Held(block, 0 if early else self._tick, role)
             self._alive[id(held)] = held
             self._grew()
             self._settle()

@@ -180,6 +180,10 @@ class Lifetimes(TorchDispatchMode):
         if isinstance(tensor, FakeTensor) and tensor.fake_device.type == "cuda":
             self._born(None, tensor, ())
 
+    def adopt(self, tensor: FakeTensor) -> None:
+        """Hold a tensor of an earlier test, whose memory was taken before anything of this test."""
+        self._born(None, tensor, (), early=True)
+
     def made(self, storage: torch.UntypedStorage) -> None:
         """Do nothing: whether a storage without data is on the device shows when a tensor has it."""
 
@@ -288,7 +292,7 @@ class Lifetimes(TorchDispatchMode):
         if on_gpu or op.values.writes:
             self._inside_kernel(op, func, args, kwargs, out)
 
-    def _born(self, func: Any, tensor: FakeTensor, args: Any) -> None:
+    def _born(self, func: Any, tensor: FakeTensor, args: Any, *, early: bool = False) -> None:
         __tracebackhide__ = True
         try:
             storage = tensor.untyped_storage()
@@ -305,21 +309,21 @@ class Lifetimes(TorchDispatchMode):
             known.role = self.roles.made(func, any(True for _ in tensors(args)))
             self._storages[known.key] = known
         if known.size != storage.nbytes():
-            self._resize(known, storage)
+            self._resize(known, storage, early=early)
 
-    def _resize(self, known: _Storage, storage: torch.UntypedStorage) -> None:
+    def _resize(self, known: _Storage, storage: torch.UntypedStorage, *, early: bool = False) -> None:
         """Give a storage a block of its size. The old one is given back after that: its values are copied."""
         __tracebackhide__ = True
         size, before = storage.nbytes(), known.held
-        held = self._hold(size, known.role) if size else None
+        held = self._hold(size, known.role, early=early) if size else None
         known.size, known.held = size, held
         if before is not None:
             self._holdings.give_back(before)
 
-    def _hold(self, size: int, role: Role) -> Held:
+    def _hold(self, size: int, role: Role, *, early: bool = False) -> Held:
         __tracebackhide__ = True
         try:
-            return self._holdings.take(size, role, self.stream)
+            return self._holdings.take(size, role, 0 if early else self.stream, early=early)
         except OutOfMemory as error:
             raise torch.OutOfMemoryError(_out_of_memory(error, self._gpu)) from None
 

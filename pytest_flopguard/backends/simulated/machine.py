@@ -48,7 +48,7 @@ class Machine:
         self.generators = Generators()
         self.streams = Streams(self._runs_on, self.allocator.synchronize)
         self._depth = 0
-        self._tensors = SimulatedTensors()
+        self._tensors = SimulatedTensors(self.lifetimes.adopt)
 
     @staticmethod
     def start(gpu: str = "", *, allocator: str | None = None, capacity: int | None = None) -> Machine | Unavailable:

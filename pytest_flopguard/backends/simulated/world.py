@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pytest_flopguard.backends.constant_tensors import reading_values
+from pytest_flopguard.backends.constant_tensors import tensors as tensors_in
 from pytest_flopguard.backends.simulated import (
     cuda_abi,
     data_loading,
@@ -44,14 +45,17 @@ class SimulatedTensors(FakeTensorMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # as OpWatch: nothing compiles here, and each call is spared a wrapper
 
-    def __init__(self) -> None:
+    def __init__(self, adopt: Callable[[FakeTensor], None] | None = None) -> None:
         super().__init__(allow_non_fake_inputs=True, allow_fallback_kernels=False)
         self._repeated = RepeatedCalls(self)
+        self._adopt = adopt
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Answer a call as fake tensors' mode does, sooner where the same has been asked before."""
         kwargs = kwargs or {}
         asked = self._repeated.key(func, args, kwargs)
+        if asked is None and self._adopt is not None and self._adopted(args, kwargs):
+            asked = self._repeated.key(func, args, kwargs)
         if asked is None:
             return super().__torch_dispatch__(func, types, args, kwargs)
         key, tensors = asked
@@ -62,6 +66,18 @@ class SimulatedTensors(FakeTensorMode):
         if results is NEW:
             self._repeated.learn(key, func, args, kwargs, tensors, out)
         return out
+
+    def _adopted(self, args: Any, kwargs: Any) -> bool:
+        """Take over tensors that an earlier test left on its machine, such as the model of a shared fixture."""
+        found = False
+        for each in tensors_in((*args, *kwargs.values())):
+            # What was made by a mode that does not simulate belongs to the program.
+            if type(each) is FakeTensor and each.fake_mode is not self and isinstance(each.fake_mode, SimulatedTensors):
+                each.fake_mode = self
+                found = True
+                if self._adopt is not None and each.fake_device.type == "cuda":
+                    self._adopt(each)
+        return found
 
     @property
     def avoid_device_init(self) -> bool:
