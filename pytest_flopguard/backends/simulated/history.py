@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ ACTIONS = (
     "snapshot",
     "oom",
 )
+# A recording of a whole training step has some megabytes.
+_MOST_BYTES = 256 << 20
 # What a block is: inactive, live, or freed and waiting for another stream.
 FREE, LIVE, WAITING = 0, 1, 2
 # The statistics of torch.cuda.memory_stats that a history may carry the peaks of, in this order.
@@ -83,11 +86,20 @@ class History:
     @classmethod
     def load(cls, path: Path) -> History:
         """Read a history that ``save`` wrote; raise HistoryError for anything else."""
-        content = path.read_bytes()
         try:
-            plain = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
-        except (OSError, EOFError, ValueError) as error:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                content = file.read(_MOST_BYTES + 1)
+            if len(content) > _MOST_BYTES:
+                raise HistoryError(f"{path}: more than {_MOST_BYTES >> 20} MiB of JSON")
+            plain = json.loads(content)
+        except (EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:
+            if isinstance(error, HistoryError):
+                raise
             raise HistoryError(f"{path}: not JSON: {error}") from error
+        except RecursionError as error:
+            raise HistoryError(f"{path}: not a recorded history: it is nested too deeply") from error
+        except OSError as error:
+            raise HistoryError(f"{path}: {error.strerror or error}") from error
         return cls.from_plain(plain, str(path))
 
     def to_plain(self) -> dict[str, object]:
@@ -116,9 +128,9 @@ class History:
             raise HistoryError(f"{where}: version {plain.get('version')!r}, and this release reads {VERSION}")
         try:
             return cls(
-                settings=str(plain["settings"]),
-                assumed=int(plain["assumed"]),
-                peaks=None if plain["peaks"] is None else tuple(int(peak) for peak in plain["peaks"]),
+                settings=_text(plain["settings"]),
+                assumed=_number(plain["assumed"]),
+                peaks=None if plain["peaks"] is None else tuple(_number(peak) for peak in plain["peaks"]),
                 initial=tuple(_segment_of(each) for each in plain["initial"]),
                 events=tuple(_event_of(*each) for each in plain["events"]),
                 final=tuple(_segment_of(each) for each in plain["final"]),
@@ -134,9 +146,23 @@ def _plain_event(event: Event, base: int) -> list[int]:
     return [ACTIONS.index(action), place, size, stream]
 
 
-def _event_of(action: int, place: int, size: int, stream: int) -> Event:
-    name = ACTIONS[action]
-    return name, place if name in ("oom", "snapshot") else place * ROUNDING, size, stream
+def _event_of(action: object, place: object, size: object, stream: object) -> Event:
+    name = ACTIONS[_number(action)]
+    # torch takes no block for an allocation of no bytes, and so records none.
+    amount = _number(size, least=1 if name == "alloc" else 0)
+    return name, _number(place) * (1 if name in ("oom", "snapshot") else ROUNDING), amount, _number(stream)
+
+
+def _number(value: object, least: int = 0, most: int = 2**63 - 1) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{str(value)[:40]!r}: expected a whole number from {least} to {most}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:40]!r}: expected a text")
+    return value
 
 
 def _plain_segment(segment: RecordedSegment, base: int) -> list[object]:
@@ -147,12 +173,14 @@ def _plain_segment(segment: RecordedSegment, base: int) -> list[object]:
 
 def _segment_of(plain: Sequence[object]) -> RecordedSegment:
     place, stream, small, expandable, blocks = plain
-    if not isinstance(place, int) or not isinstance(stream, int) or not isinstance(blocks, list):
-        raise TypeError(f"a segment of {plain!r}")
+    if not isinstance(blocks, list):
+        raise TypeError(f"a segment with the blocks {str(blocks)[:40]!r}")
     return RecordedSegment(
-        address=place * ROUNDING,
-        stream=stream,
-        small=bool(small),
-        expandable=bool(expandable),
-        blocks=tuple((int(size), int(requested), int(state)) for size, requested, state in blocks),
+        address=_number(place) * ROUNDING,
+        stream=_number(stream),
+        small=bool(_number(small, most=1)),
+        expandable=bool(_number(expandable, most=1)),
+        blocks=tuple(
+            (_number(size), _number(requested), _number(state, most=WAITING)) for size, requested, state in blocks
+        ),
     )
