@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_flopguard.budgets.draft import Draft, KeyPath
 from pytest_flopguard.budgets.options import OPTIONS, BadValueError, Option
 from pytest_flopguard.core.baseline_verdict import Improvement, Update
-from pytest_flopguard.core.errors import Problem, UsageError, nearest
+from pytest_flopguard.core.errors import Problem, UsageError, nearest, problem
 from pytest_flopguard.core.expectation import Origin, Quantity, Severity
 from pytest_flopguard.core.measurement import Attention
 
@@ -115,7 +116,10 @@ def refuse_unknown(written: Mapping[str, object], draft: Draft) -> None:
 
 def has_table(file: Path) -> bool:
     """Whether a file has a table of ours, as far as can be told without reading TOML."""
-    return f"[{'.'.join(TABLE)}".encode() in file.read_bytes()
+    try:
+        return f"[{'.'.join(TABLE)}".encode() in file.read_bytes()
+    except OSError:
+        return False
 
 
 def read_table(file: Path, shown: str, problems: list[Problem]) -> tuple[Mapping[str, object] | None, Draft]:
@@ -127,7 +131,12 @@ def read_table(file: Path, shown: str, problems: list[Problem]) -> tuple[Mapping
     def draft(locate: Callable[[KeyPath], Origin]) -> Draft:
         return Draft(".".join(TABLE), joiner="-", locate=locate, problems=problems)
 
-    raw = file.read_bytes() if file.is_file() else b""
+    try:
+        # A link that leads nowhere is a mistake, and no file is none.
+        raw = file.read_bytes() if os.path.lexists(file) else b""
+    except OSError as error:
+        problems.append(problem("bad-toml", shown, reason=f"it cannot be read, {error.strerror or error}"))
+        return None, draft(lambda path: _DEFAULT)
     # Most projects that do not use us are told so here, without a TOML reader.
     if TABLE[-1].encode() not in raw:
         return None, draft(lambda path: _DEFAULT)
