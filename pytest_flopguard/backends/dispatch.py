@@ -65,6 +65,7 @@ class DispatchFlops:
     def begin(self) -> _Mark:
         """Open a region."""
         watch = self.watch
+        watch.hidden.children.collect()
         with watch.lock:
             return _Mark(
                 sums={key: each.amounts for key, each in watch.sums.items()},
@@ -78,6 +79,7 @@ class DispatchFlops:
 
     def end(self, mark: _Mark) -> FlopTally:
         """Close a region: the counters now less those of its mark."""
+        self.watch.hidden.children.collect(ends=True)
         with self.watch.lock:
             return FlopTally(
                 engine=self.name,

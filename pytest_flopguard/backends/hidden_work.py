@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from pytest_flopguard.backends.base import CostModel
+from pytest_flopguard.backends.child_processes import ChildProcesses
 from pytest_flopguard.backends.jit_names import kind_of
 from pytest_flopguard.backends.recorders import Recorders
 from pytest_flopguard.backends.subclass_calls import pushed
@@ -26,10 +27,11 @@ class HiddenWork:
             self.note, watch.aside, self._ran, lambda op: kind_of(op, costs) in ("free", "uncounted")
         )
         self._recorders = Recorders(watch.aside, self._traced, self.note)
+        self.children = ChildProcesses(watch, self.note)
 
     def __enter__(self) -> HiddenWork:
         self._stack = ExitStack()
-        for each in (self.launches, self._calls, self._recorders):
+        for each in (self.launches, self._calls, self._recorders, self.children):
             self._stack.enter_context(each)
         return self
 

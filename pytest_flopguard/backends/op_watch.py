@@ -90,7 +90,8 @@ class OpWatch(TorchDispatchMode):
         self.ran_as_written = 0  # calls of compiled functions
         self._home = 0
         self._below: mode_stack.Stack = ()
-        self._hidden = HiddenWork(self, costs)
+        self.hidden = HiddenWork(self, costs)
+        self.reports_to: Callable[[str], None] | None = None  # in a child process, which a test has started
 
     def __enter__(self) -> OpWatch:
         # Counters start anew; what ops cost stays known.
@@ -109,11 +110,11 @@ class OpWatch(TorchDispatchMode):
         push_mode(self)
         self.active = True
         self._threads.__enter__()
-        self._hidden.__enter__()
+        self.hidden.__enter__()
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        self._hidden.__exit__(*exc)
+        self.hidden.__exit__(*exc)
         self._threads.__exit__()
         self.active = False
         mode_stack.leave(self, self._below)
@@ -164,7 +165,7 @@ class OpWatch(TorchDispatchMode):
     def _hide_from_compiler(self, of_torch: bool) -> Callable[[], None]:
         if of_torch:  # the graph of a higher-order op, which runs as the op calls that it is made of
             return self.modules.step_aside()
-        self._hidden.note("torch.compile", "a compiled function", COMPILED)
+        self.hidden.note("torch.compile", "a compiled function", COMPILED)
         stack = ExitStack()
         stack.enter_context(self.aside())
         return stack.close
@@ -195,8 +196,8 @@ class OpWatch(TorchDispatchMode):
                 return func.decompose(*args, **(kwargs or {}))
         if op.flow:
             return self._follow_flow(op, func, args, kwargs)
-        if self._hidden.launches.on:
-            with self._hidden.launches.within_op():
+        if self.hidden.launches.on:
+            with self.hidden.launches.within_op():
                 out = call(func, args, kwargs)
         else:
             out = call(func, args, kwargs)
@@ -302,6 +303,8 @@ class OpWatch(TorchDispatchMode):
                 self.masks.saw_counted(op.name, func, given, kwargs, out, partial(Product, place, text, cost))
 
     def _add(self, place: Place, cost: Cost) -> None:
+        if self.reports_to is not None:
+            self.reports_to(place.op)
         total = self.sums.get(place)
         if total is None:
             total = self.sums[place] = Sum()
@@ -353,12 +356,12 @@ class OpWatch(TorchDispatchMode):
         return replace(cost, reason=f"{NO_FORMULA} on sparse tensors") if sparse and cost.reason == NO_FORMULA else cost
 
     def _note_unknown(self, op: KnownOp, call: str, reason: str) -> None:
-        key = Unseen(Place(op.name, *self.modules.place()), call, reason)
-        with self.lock:
-            self.unknown[key] = self.unknown.get(key, 0) + 1
+        self.note_unheard(op.name, call, reason)
 
     def note_unheard(self, name: str, call: str, reason: str) -> None:
         """Note work that no op call shows."""
+        if self.reports_to is not None:
+            self.reports_to(name)
         key = Unseen(Place(name, *self.modules.place()), call, reason)
         with self.lock:
             self.unknown[key] = self.unknown.get(key, 0) + 1
