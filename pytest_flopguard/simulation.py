@@ -14,7 +14,7 @@ import pytest
 from pytest_flopguard.backends.base import Unavailable
 from pytest_flopguard.backends.early_answers import EarlyAnswer, EarlyAnswers
 from pytest_flopguard.backends.simulated import self_check
-from pytest_flopguard.backends.simulated.gpus import DEFAULT, GPUS, gpu_named
+from pytest_flopguard.backends.simulated.gpus import DEFAULT, GPUS, gpu_named, gpus_with
 from pytest_flopguard.budgets.resolve import Resolution
 from pytest_flopguard.budgets.settings import Settings
 from pytest_flopguard.core.errors import Problem, UnknownNameError, code_of, message
@@ -38,7 +38,8 @@ class Simulation:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._early = EarlyAnswers()
+        self._gpus = gpus_with(settings.gpus)
+        self._early = EarlyAnswers(self._gpus)
         self._collecting = ExitStack()
         # Files of the collected tests.
         self.test_files: frozenset[str] = frozenset()
@@ -47,12 +48,12 @@ class Simulation:
     def of(config: pytest.Config, settings: Settings) -> Simulation:
         """Return the simulation of a run, which answers what is asked about CUDA until ``collected``."""
         found = config.stash.get(_SIMULATION, None)
-        if found is None or found._settings.device != settings.device:
+        if found is None or (found._settings.device, found._settings.gpus) != (settings.device, settings.gpus):
             if found is not None:
                 found.collected()
             found = config.stash[_SIMULATION] = Simulation(settings)
             with suppress(UnknownNameError):  # reported with all others once tests are collected
-                found._collecting.enter_context(found._early.answering(_gpu(settings.device)))
+                found._collecting.enter_context(found._early.answering(found._gpu(settings.device)))
             config.add_cleanup(found.collected)
         found._settings = settings
         return found
@@ -98,14 +99,19 @@ class Simulation:
         written.setdefault(self._settings.device, str(self._settings.origin("device")))
         for device, where in written.items():
             try:
-                _gpu(device)
+                self._gpu(device)
             except UnknownNameError as error:
                 yield Problem(code=code_of(error)[0], text=str(error), where=where)
 
     def gpu(self, plan: Resolution | None) -> str:
         """Return the GPU that a test is to run on, empty where it runs on what there is."""
         device = (plan.device if plan is not None else "") or self._settings.device
-        return _gpu(device) or ("" if plan is None else _predicted(plan))
+        return self._gpu(device) or ("" if plan is None else _predicted(plan))
+
+    def _gpu(self, device: str) -> str:
+        """Return the GPU that a device names, empty where it names none; UnknownNameError if there is no such GPU."""
+        kind, _, name = device.partition(":")
+        return gpu_named(name or DEFAULT, self._gpus).name if kind == _SIMULATED else ""
 
     def machine(self, item: pytest.Item, plan: Resolution | None) -> Machine | Unavailable | None:
         """Return the machine of a test, None where it runs on what there is."""
@@ -115,7 +121,7 @@ class Simulation:
                 return None
             from pytest_flopguard.backends.simulated.machine import Machine
 
-            item.stash[_MACHINE] = Machine.start(gpu)
+            item.stash[_MACHINE] = Machine.start(self._gpus[gpu])
         return item.stash[_MACHINE]
 
     @contextmanager
@@ -148,12 +154,6 @@ class Simulation:
             del item.stash[_TEARDOWN]
         if _MACHINE in item.stash:
             del item.stash[_MACHINE]
-
-
-def _gpu(device: str) -> str:
-    """Return the GPU that a device names, empty where it names none; UnknownNameError if there is no such GPU."""
-    kind, _, name = device.partition(":")
-    return gpu_named(name or DEFAULT).name if kind == _SIMULATED else ""
 
 
 def _predicted(plan: Resolution) -> str:

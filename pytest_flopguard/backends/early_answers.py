@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import sys
 import sysconfig
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, wraps
@@ -19,6 +19,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from pytest_flopguard.backends.late_modules import LateModule
+from pytest_flopguard.backends.simulated.gpus import Gpu
 
 _PACKAGE = __name__.partition(".")[0]
 _LIBRARIES = ("site-packages", "dist-packages")
@@ -61,7 +62,8 @@ class EarlyAnswer:
 class EarlyAnswers:
     """Answers queries about CUDA outside of tests, and records who of the project asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: Mapping[str, Gpu]) -> None:
+        self._gpus = gpus
         self._gpu: list[str] = []  # the innermost context last
         self._real: dict[Query, Callable[..., Any]] = {}
         self._heard: dict[Query, Callable[..., Any]] = {}
@@ -164,9 +166,8 @@ class EarlyAnswers:
             return self._real
         if gpu not in self._tables:
             from pytest_flopguard.backends.simulated.gpu_answers import answers
-            from pytest_flopguard.backends.simulated.gpus import gpu_named
 
-            self._tables[gpu] = answers(gpu_named(gpu))
+            self._tables[gpu] = answers(self._gpus[gpu])
         return self._tables[gpu]
 
     def _record(

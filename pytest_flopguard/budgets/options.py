@@ -168,6 +168,12 @@ OPTIONS = (
         "exceed the rest. A limit that the known part breaks fails either way.",
     ),
     Option(
+        name="gpus",
+        values="a table for each GPU with capability, multiprocessors, memory and l2-cache",
+        default={},
+        help="GPUs of your own that tests can be simulated on, as `sim:NAME`.",
+    ),
+    Option(
         name="tolerance",
         values='a percentage such as "2%", a number, or a table with one for each quantity',
         default=0,

@@ -156,6 +156,16 @@ def _read_project(settings: Settings, folder: str, problems: list[Problem]) -> P
 
 def _refuse_other_values(settings: Settings, written: Mapping[str, object], draft: Draft, folder: str) -> None:
     """Complain of options that one run can have one value of, where the file wants another than this run has."""
+    if "gpus" in written:
+        draft.complain(
+            "run-wide-setting",
+            ("gpus",),
+            name="gpus",
+            value=sorted(map(str, written["gpus"])) if isinstance(written["gpus"], Mapping) else written["gpus"],
+            other=sorted(settings.gpus),
+            from_=settings.origin("gpus"),
+            ways=f"describe them in {PYPROJECT}, or start pytest in {folder}",
+        )
     for option in OPTIONS:
         if option.parse is None or option.typed or option.name not in written:
             continue

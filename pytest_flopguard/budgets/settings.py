@@ -17,6 +17,7 @@ from pytest_flopguard.core.measurement import Attention
 
 if TYPE_CHECKING:
     from pytest_flopguard.budgets.declared import Budget
+    from pytest_flopguard.core.described_gpu import DescribedGpu
 
 PYPROJECT = "pyproject.toml"
 TABLE = ("tool", "flopguard")
@@ -28,7 +29,8 @@ _COMMAND_LINE = Origin(path="command line")
 class Settings:
     """What the run was asked to do: one field for each option of ``options.OPTIONS``.
 
-    ``tolerance`` holds the tolerances as written, by quantity. ``budgets`` are in the order of the file, with the
+    ``gpus`` are those that the project describes, by name. ``tolerance`` holds the tolerances as written, by quantity.
+    ``budgets`` are in the order of the file, with the
     default budget last: what ``resolve`` takes. Report paths of pyproject.toml start at ``rootdir``, those of the
     command line where it was typed. ``pyproject`` is the file that was read, None where there is none, and ``written``
     whether it has settings of ours. ``origins`` has the options that were set.
@@ -44,6 +46,7 @@ class Settings:
     warm_up: bool
     unknown_ops: Severity
     unknown_memory: Severity
+    gpus: Mapping[str, DescribedGpu]
     tolerance: Mapping[Quantity, object]
     improvement: Improvement
     strict: bool
@@ -81,7 +84,11 @@ def load_settings(rootdir: Path, command_line: Mapping[str, object]) -> Settings
     refuse_unknown(written, draft)
     for key in [each for each in given if each not in names]:
         typed.complain("unknown-setting", (key,), name=key, hint=nearest(key, names))
-    values = _read_values(written, draft, given, typed) | read_limits(written, draft)
+    values = _read_values(written, draft, given, typed) | read_limits(written, draft) | {"gpus": {}}
+    if "gpus" in written:
+        from pytest_flopguard.budgets.own_gpus import read_gpus
+
+        values["gpus"] = read_gpus(draft.inside("gpus"), written["gpus"])
     origins = {name: _COMMAND_LINE if name in given else draft.locate((name,)) for name in (*written, *given)}
     if values["engine"] in values["cross_check"]:
         place = typed if "cross-check" in given else draft

@@ -50,6 +50,7 @@ ELSEWHERE = {
     "engine": "test_engine_fvcore_counts_checks_and_says_what_it_cannot",
     "warm-up": "test_memory_failures.py",
     "device": "test_simulated_gpu.py",
+    "gpus": "test_own_gpus.py",
     "bytes-moved": "test_bytes_moved_are_told_by_module",
     "cross-check": "test_cross_check_holds_two_engines_together",
 }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from pytest_flopguard.backends.simulated.releases import Release, cudnn_of, installed
+from pytest_flopguard.core.described_gpu import THREADS, DescribedGpu
 from pytest_flopguard.core.gpu_names import gpu_row
 
 _MIB = 1 << 20
@@ -64,23 +65,11 @@ def _gpu(name: str, product: str, capability: tuple[int, int], processors: int, 
         product=product,
         capability=capability,
         multiprocessors=processors,
-        threads_per_multiprocessor=_THREADS[capability],
+        threads_per_multiprocessor=THREADS[capability],
         total_memory=memory * _MIB,
         l2_bytes=l2 * _MIB,
     )
 
-
-# CUDA C++ Programming Guide, "Technical specifications per compute capability": resident threads per multiprocessor.
-_THREADS = {
-    (7, 0): 2048,
-    (7, 5): 1024,
-    (8, 0): 2048,
-    (8, 6): 1536,
-    (8, 9): 1536,
-    (9, 0): 2048,
-    (10, 0): 2048,
-    (12, 0): 1536,
-}
 
 _ROWS = (
     # Volta whitepaper, table 1: 80 multiprocessors, 6 MB of L2. Memory as printed by torch 1.8.
@@ -114,6 +103,23 @@ _ROWS = (
 GPUS: Mapping[str, Gpu] = MappingProxyType({each.name: each for each in _ROWS})
 
 
-def gpu_named(text: str) -> Gpu:
+def gpu_named(text: str, gpus: Mapping[str, Gpu] = GPUS) -> Gpu:
     """Return a GPU by any spelling that ``core.gpu_names`` lists; UnknownNameError names the nearest and all known."""
-    return gpu_row("GPU to simulate", text, GPUS)
+    return gpu_row("GPU to simulate", text, gpus)
+
+
+def gpus_with(described: Mapping[str, DescribedGpu]) -> Mapping[str, Gpu]:
+    """Return the built-in GPUs and those that a project describes."""
+    own = {
+        name: Gpu(
+            name=name,
+            product=name,
+            capability=each.capability,
+            multiprocessors=each.multiprocessors,
+            threads_per_multiprocessor=THREADS[each.capability],
+            total_memory=each.memory,
+            l2_bytes=each.l2_cache,
+        )
+        for name, each in described.items()
+    }
+    return MappingProxyType({**GPUS, **own})

@@ -51,13 +51,15 @@ class Machine:
         self._tensors = SimulatedTensors(self.lifetimes.adopt)
 
     @staticmethod
-    def start(gpu: str = "", *, allocator: str | None = None, capacity: int | None = None) -> Machine | Unavailable:
+    def start(
+        gpu: str | Gpu = "", *, allocator: str | None = None, capacity: int | None = None
+    ) -> Machine | Unavailable:
         """Return a machine, or why this torch cannot have one.
 
-        ``gpu`` is a name such as ``"h100"``, ``allocator`` the text of ``PYTORCH_CUDA_ALLOC_CONF``; None reads the
+        ``gpu`` is a GPU or its name, ``allocator`` the text of ``PYTORCH_CUDA_ALLOC_CONF``; None reads the
         environment. Raises FlopguardError for a GPU or a setting that does not exist.
         """
-        kind = gpu_named(gpu or DEFAULT)
+        kind = gpu if isinstance(gpu, Gpu) else gpu_named(gpu or DEFAULT)
         if allocator is None:
             settings = AllocatorSettings.from_environment(os.environ)
         else:
