@@ -46,6 +46,9 @@ from pytest_flopguard.backends.traffic import Traffic
 from pytest_flopguard.backends.wrapped_numbers import call
 from pytest_flopguard.core.measurement import NO_FORMULA, Cost, OpCall
 
+# Frames of this module lie between those of the user: pytest leaves them out of tracebacks.
+__tracebackhide__ = True
+
 COMPILED = (
     "it runs compiled here, and compiled kernels show no op calls: give the test a budget, and it runs as written"
 )

@@ -19,6 +19,9 @@ from pytest_flopguard.backends.torch_api.dispatch import (
 )
 from pytest_flopguard.backends.torch_api.late import SHARDING_PLANNER
 
+# Frames of this module lie between those of the user: pytest leaves them out of tracebacks.
+__tracebackhide__ = True
+
 See = Callable[..., Any]
 
 

@@ -12,6 +12,9 @@ import torch
 
 from pytest_flopguard.backends.torch_api.dispatch import schema_of
 
+# Frames of this module lie between those of the user: pytest leaves them out of tracebacks.
+__tracebackhide__ = True
+
 _REFUSED = "Expected a value of type 'Tensor'"
 _DTYPES = {bool: torch.bool, int: torch.int64, float: torch.float64, complex: torch.complex128}
 

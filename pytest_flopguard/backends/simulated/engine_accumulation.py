@@ -25,6 +25,9 @@ from pytest_flopguard.backends.torch_api.tensors import (
     tensor_users,
 )
 
+# Frames of this module lie between those of the user: pytest leaves them out of tracebacks.
+__tracebackhide__ = True
+
 _aten = torch.ops.aten
 IN_PLACE = {
     _aten.add.Tensor: _aten.add_.Tensor,

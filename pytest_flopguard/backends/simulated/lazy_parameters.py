@@ -15,6 +15,9 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_l
 from pytest_flopguard.backends.torch_api.fake import FakeTensor
 from pytest_flopguard.backends.torch_api.tensors import swap_implementations, without_torch_function
 
+# Frames of this module lie between those of the user: pytest leaves them out of tracebacks.
+__tracebackhide__ = True
+
 _MARKS = ("_is_param", "_is_buffer", "persistent")
 
 

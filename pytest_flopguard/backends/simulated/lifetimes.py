@@ -37,6 +37,9 @@ from pytest_flopguard.backends.torch_api.fake import (
 )
 from pytest_flopguard.backends.torch_api.tensors import address_of
 
+# Frames of this module lie between those of the user: pytest leaves them out of tracebacks.
+__tracebackhide__ = True
+
 _aten = torch.ops.aten
 _DEVICE = torch.ops.prim.device.default
 _RESIZES = {"resize_", "resize_as_", "set_", "resize"}

@@ -31,6 +31,9 @@ from pytest_flopguard.backends.torch_api.dispatch import COMPOSITE, decomposed, 
 from pytest_flopguard.backends.torch_api.fake import FakeTensorMode
 from pytest_flopguard.backends.torch_api.replaced import KERNEL_QUESTIONS
 
+# Frames of this module lie between those of the user: pytest leaves them out of tracebacks.
+__tracebackhide__ = True
+
 _aten = torch.ops.aten
 
 _fake_results: dict[Any, Any] = {}

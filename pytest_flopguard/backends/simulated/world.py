@@ -35,6 +35,9 @@ from pytest_flopguard.backends.torch_api.replaced import DEVICE_RESTORED
 from pytest_flopguard.backends.torch_api.tensors import nested_tensor
 from pytest_flopguard.backends.transformers_api import FAKE_TENSOR_CHECKS, IS_FAKE_TENSOR
 
+# Frames of this module lie between those of the user: pytest leaves them out of tracebacks.
+__tracebackhide__ = True
+
 
 class SimulatedTensors(FakeTensorMode):
     """Fake tensors of a machine that has, as far as anybody can tell, a GPU; none is ever touched."""

@@ -10,6 +10,9 @@ from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket, _len_t
 from torch.utils import _python_dispatch as modes
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 
+# Frames of this module lie between those of the user: pytest leaves them out of tracebacks.
+__tracebackhide__ = True
+
 __all__ = [
     "COMPOSITE",
     "DENSE",
