@@ -173,7 +173,9 @@ class LiveStorage:
         for device in sorted(scope.peak, key=lambda name: (-scope.peak[name], name)):
             if not scope.peak[device] or device == "cuda":  # the CUDA allocator tells its own figures
                 continue
-            owners = merged(each.role.owner(each.size) for each in held if each.device == device and each.size)
+            here = [each for each in held if each.device == device and each.size]
+            owners = merged(each.role.owner(each.size) for each in here)
+            last = max(here, key=lambda each: each.born)
             by_category = dict.fromkeys(CATEGORIES, 0) | summed(owners, lambda owner: owner.category)
             peaks.append(
                 MemoryPeak(
@@ -184,6 +186,7 @@ class LiveStorage:
                     by_category=by_category,
                     owners=owners,
                     timeline=scope.timeline(device),
+                    phase=last.role.phase if last.born > scope.began else None,
                 )
             )
         return tuple(peaks)

@@ -19,6 +19,7 @@ from pytest_flopguard.backends.module_tree import own_buffers, own_parameters, p
 from pytest_flopguard.backends.modules import ModuleTracker
 from pytest_flopguard.backends.torch_api.autograd import running_node
 from pytest_flopguard.backends.torch_api.dispatch import OpOverload, schema_of
+from pytest_flopguard.core.measurement import Phase
 from pytest_flopguard.core.owners import Owner
 
 # How AccumulateGrad takes a gradient.
@@ -26,21 +27,22 @@ GRADIENTS = {torch.ops.aten.detach.default, torch.ops.aten.clone.default}
 
 
 class Role(NamedTuple):
-    """What one storage is for: a category of CATEGORIES, the module path, and the op and the line that made it.
+    """What one storage is for: a category of CATEGORIES, and the module, the op, the line and the phase that made it.
 
-    ``func`` is None, and the rest empty, of what was there before anybody looked.
+    ``func`` is None, and the rest empty, for storages that existed before the region.
     """
 
     category: str
     module: str = ""
     func: Any = None
     site: str = ""
+    phase: Phase | None = None
 
     def as_category(self, category: str, module: str | None) -> Role:
         """Return the role once more is known; None leaves the module as it is."""
         if self.category == category and module in (None, self.module):
             return self
-        return Role(category, self.module if module is None else module, self.func, self.site)
+        return Role(category, self.module if module is None else module, self.func, self.site, self.phase)
 
     def owner(self, size: int) -> Owner:
         """Return the owner of one storage of this role and of so many bytes."""
@@ -92,12 +94,12 @@ class StorageRoles:
             category = "activations"
         else:
             category = "temporaries"
-        return Role(category, module, func, "" if self._sites is None else self._sites.here())
+        return Role(category, module, func, "" if self._sites is None else self._sites.here(), phase)
 
     def lifted(self, func: Any) -> Role:
         """Return the role of a tensor made of Python numbers."""
-        module, _ = self._modules.place()
-        return Role("inputs", module, func, "" if self._sites is None else self._sites.here())
+        module, phase = self._modules.place()
+        return Role("inputs", module, func, "" if self._sites is None else self._sites.here(), phase)
 
     def look_for_gradient(self, func: Any, out: Any) -> None:
         """Mark what an op returned, where it is autograd that takes it for ``.grad``."""

@@ -30,7 +30,8 @@ class MemoryBaseline:
     """Bytes at the start and at the peak, what was held there by category, and the torch release (``2.13``).
 
     ``allocator`` are the settings that a predicted peak is for, empty for torch's defaults and for what was measured.
-    ``modules`` are the bytes by folded path and category; where there are any, they sum to ``held``.
+    ``modules`` are the bytes by folded path and category; where there are any, they sum to ``held``. ``phase`` is the
+    one in which the peak was reached, None where it is not known.
     """
 
     start: int
@@ -39,6 +40,7 @@ class MemoryBaseline:
     allocator: str = ""
     held: Mapping[str, int] = field(default_factory=dict)
     modules: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    phase: Phase | None = None
 
     @property
     def growth(self) -> int:
@@ -183,6 +185,7 @@ def _memory(peak: MemoryPeak, torch: str) -> MemoryBaseline:
         peak=peak.peak_bytes,
         torch=torch,
         allocator=allocator_of(peak),
+        phase=peak.phase,
         held=held,
         modules={
             path: {name: size * len(members) for name, size in sizes}

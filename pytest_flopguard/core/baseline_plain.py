@@ -119,6 +119,8 @@ def _memory_to_plain(memory: MemoryBaseline) -> Plain:
     plain: Plain = {"start": memory.start, "peak": memory.peak, "torch": memory.torch}
     if memory.allocator:
         plain["allocator"] = memory.allocator
+    if memory.phase:
+        plain["phase"] = memory.phase
     plain["held"] = dict(memory.held)
     if memory.modules:
         plain["modules"] = {path: dict(held) for path, held in memory.modules.items()}
@@ -174,7 +176,7 @@ def _parameters(value: object) -> ParameterCount:
 
 
 def _memory(value: object, path: Path) -> MemoryBaseline:
-    found = _table(value, path, ("start", "peak", "torch", "allocator", "held", "modules"))
+    found = _table(value, path, ("start", "peak", "torch", "allocator", "phase", "held", "modules"))
     held = _each(found.get("held", {}), (*path, "held"), _number)
     modules = _each(found.get("modules", {}), (*path, "modules"), _sizes)
     for category in dict.fromkeys((*held, *(each for sizes in modules.values() for each in sizes))) if modules else ():
@@ -189,6 +191,7 @@ def _memory(value: object, path: Path) -> MemoryBaseline:
         allocator=_text(found.get("allocator", ""), (*path, "allocator")),
         held=held,
         modules=modules,
+        phase=_phase(found["phase"], (*path, "phase")) if "phase" in found else None,
     )
 
 
@@ -229,6 +232,13 @@ def _text(value: object, path: Path) -> str:
     if not isinstance(value, str):
         raise PlainError(path, f"{value!r} is no text" if value is not None else "is missing")
     return value
+
+
+def _phase(value: object, path: Path) -> Phase:
+    for each in PHASES:
+        if value == each:
+            return each
+    raise PlainError(path, f"{value!r} is none of {', '.join(PHASES)}")
 
 
 def _attention(value: object) -> Attention:

@@ -19,7 +19,8 @@ MESSAGES: Mapping[str, str] = MappingProxyType(
         "memory-unknown": "{quantity}: at least {observed}, and not decided against the limit of {limit}: not known is "
         "{reason}",
         "device-absent": "{quantity}: the limit is for {keys} only, and this run measured {devices}{reason}",
-        "formula-differs": "{quantity}: {observed} counted, and the closed form says {expected}, {excess} {direction}",
+        "formula-differs": "{quantity}: {observed} counted, and the closed form says {expected}, {excess} "
+        "{direction}{note}",
         "ran-as-written": "{calls} of compiled functions ran uncompiled, so that their op calls could be counted. "
         'A test about compiling is left alone by @pytest.mark.flop_budget(measure="off"), or in pyproject.toml by '
         '[tool.flopguard.budgets."{nodeid}"] and below it measure = "off"',

@@ -73,7 +73,8 @@ class Expectation:
 
     ``low`` and ``high`` are the enforced bounds: a tolerance is already inside them. ``parts`` are what the number of a
     closed form is made of. With ``derive`` the bounds are still to come, from the closed form of what will have run.
-    With ``predict`` a limit for a GPU is also held against the peak that is predicted for it.
+    With ``predict`` a limit for a GPU is also held against the peak that is predicted for it. ``attention`` is the
+    convention of a closed form, empty where it does not say.
     """
 
     quantity: Quantity
@@ -86,6 +87,7 @@ class Expectation:
     parts: tuple[Part, ...] = ()
     derive: Literal["", "auto"] = ""
     predict: bool = False
+    attention: Literal["", "dense", "causal"] = ""
 
     @property
     def unit(self) -> Unit:

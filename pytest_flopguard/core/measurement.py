@@ -251,6 +251,7 @@ class MemoryPeak:
     ``detail`` holds the backend's other figures by name (``"reserved_peak_bytes"``), in bytes. ``owners`` held the
     peak, the largest first; where there are any, their bytes sum to it. ``timeline`` is the bytes over time as (tick,
     bytes) points, the peak among them; a tick is an event, not a time. ``prediction`` is None for what was measured.
+    ``phase`` is the one in which the peak was reached, None where it is not known or nothing was added to the start.
     """
 
     device: str
@@ -263,6 +264,7 @@ class MemoryPeak:
     owners: tuple[Owner, ...] = ()
     timeline: tuple[tuple[int, int], ...] = ()
     prediction: Prediction | None = None
+    phase: Phase | None = None
 
     @property
     def growth_bytes(self) -> int:

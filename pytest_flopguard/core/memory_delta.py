@@ -32,9 +32,10 @@ class HoldingDelta:
 
 
 def memory_delta(accepted: MemoryBaseline, peak: MemoryPeak) -> tuple[HoldingDelta, ...]:
-    """Compare who held a peak with who held that of a baseline, the largest difference first.
+    """Compare the owners of a peak with those of a baseline's: first what explains the direction of the change.
 
-    Nothing where either side does not tell its modules: what was not kept cannot be said to differ.
+    Growth comes first where the modules use more memory in all, and savings where they use less, the largest first.
+    Empty where the modules of either side are not known.
     """
     return _between(accepted.modules, held_by_module(peak))
 
@@ -75,7 +76,10 @@ def _between(folded: _Held, now: _Held) -> tuple[HoldingDelta, ...]:
             found.append(
                 HoldingDelta(category=category, path=path, modules=number, before=old * number, now=new * number)
             )
-    return tuple(sorted(found, key=lambda each: (-abs(each.bytes), each.category, each.path)))
+    more = sum(each.bytes for each in found) >= 0
+    return tuple(
+        sorted(found, key=lambda each: ((each.bytes > 0) is not more, -abs(each.bytes), each.category, each.path))
+    )
 
 
 def _spread(folded: _Held) -> dict[str, Mapping[str, int]]:

@@ -204,10 +204,11 @@ def _peak_to_json(peak: MemoryPeak) -> Json:
         "owners": [{name: getattr(each, name) for name in _OWNER} for each in peak.owners],
         "timeline": [list(each) for each in peak.timeline],
         "prediction": None if peak.prediction is None else _prediction_to_json(peak.prediction),
+        "peak_phase": peak.phase,
     }
 
 
-_DERIVED_OR_NESTED = ("growth_bytes", "is_lower_bound", "owners", "timeline")
+_DERIVED_OR_NESTED = ("growth_bytes", "is_lower_bound", "owners", "timeline", "peak_phase")
 
 
 def _peak_from_json(data: Json) -> MemoryPeak:
@@ -219,6 +220,7 @@ def _peak_from_json(data: Json) -> MemoryPeak:
             "owners": tuple(Owner(**each) for each in data["owners"]),
             "timeline": tuple((tick, size) for tick, size in data["timeline"]),
             "prediction": None if prediction is None else _prediction_from_json(prediction),
+            "phase": data["peak_phase"],
         }
     )
 
@@ -256,6 +258,7 @@ def _finding_to_json(finding: Finding) -> Json:
         "parts": [{name: getattr(each, name) for name in _PART} for each in wanted.parts],
         "derive": wanted.derive,
         "predict": wanted.predict,
+        "convention": wanted.attention,
         "limit_device": wanted.device,
         "device": finding.device,
         "reason": finding.reason,
@@ -274,6 +277,7 @@ def _finding_from_json(data: Json) -> Finding:
         parts=tuple(Part(**each) for each in data["parts"]),
         derive=data["derive"],
         predict=data["predict"],
+        attention=data["convention"],
     )
     return Finding(
         expectation=expectation,

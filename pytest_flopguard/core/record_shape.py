@@ -11,8 +11,8 @@ from pytest_flopguard.core.record import Outcome, TestOutcome
 from pytest_flopguard.core.verdict import Status
 
 # A type, several shapes in a tuple, allowed texts in a frozenset, [shape] for a list of any length and [shape, shape]
-# for one of this length, {str: shape} for a table with
-# any keys, and a dict with names for an object with exactly these keys.
+# for one of this length, {str: shape} for a table with any keys, and a dict with names for an object with exactly these
+# keys.
 Shape = Any
 
 _MAYBE_INT = (int, type(None))
@@ -83,6 +83,7 @@ _PEAK: Shape = {
     "owners": [{"category": str, "module": str, "op": str, "site": str, "bytes": int, "blocks": int}],
     "timeline": [[int, int]],
     "prediction": (_PREDICTION, type(None)),
+    "peak_phase": (_PHASE, type(None)),
 }
 _FINDING: Shape = {
     "quantity": frozenset(UNITS),
@@ -97,6 +98,7 @@ _FINDING: Shape = {
     "parts": [{"name": str, "equation": str, "flops": int, "modules": str}],
     "derive": frozenset({"", "auto"}),
     "predict": bool,
+    "convention": frozenset({"", *get_args(Attention)}),
     "limit_device": _MAYBE_TEXT,
     "device": _MAYBE_TEXT,
     "reason": str,
@@ -132,6 +134,8 @@ _LATER: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
     "is_lower_bound": lambda peak: bool(peak["prediction"] and peak["prediction"]["unknown"]),
     "derive": lambda finding: "",
     "predict": lambda finding: False,
+    "peak_phase": lambda peak: None,
+    "convention": lambda finding: "",
 }
 
 

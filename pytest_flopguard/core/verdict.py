@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pytest_flopguard.core.expectation import Expectation, Quantity, Source, matches_device, phase_of
-from pytest_flopguard.core.measurement import Measurement, MemoryPeak
+from pytest_flopguard.core.measurement import FlopTally, Measurement, MemoryPeak
 
 Status = Literal["met", "broken", "undecided"]
 # The key of ``Measurement.unavailable`` for the CPU's memory in a run that measures another device's only.
@@ -79,12 +79,28 @@ def _judge_one(measurement: Measurement, expectation: Expectation) -> Finding:
     at_least = tally.at_least if phase is None else tally.at_least_in(phase)
     if expectation.high is None or number <= expectation.high:
         if precision != "at least":
-            return _compare(expectation, number)
+            return _with_conventions(_compare(expectation, number), tally)
         return Finding(expectation=expectation, observed=None, status="undecided", code="unknown-op")
     if precision == "at most" and at_least <= expectation.high:
         reason = next(each.at_most for each in tally.upper_bounds if phase in (None, each.phase))
         return Finding(expectation=expectation, observed=number, status="undecided", code="upper-bound", reason=reason)
-    return _compare(expectation, number if not precision else at_least)
+    return _with_conventions(_compare(expectation, number if not precision else at_least), tally)
+
+
+def _with_conventions(finding: Finding, tally: FlopTally) -> Finding:
+    """Give the reason to a closed form that differs by its convention from the count."""
+    wanted = finding.expectation
+    if finding.code != "formula-differs":
+        return finding
+    form = wanted.attention
+    if not form and tally.attention == "causal" and wanted.low is not None:
+        # The form does not say, but without what masks hide, the numbers agree.
+        phase = phase_of(wanted.quantity)
+        dense = tally.dense_total if phase is None else tally.dense().in_phase(phase)
+        form = "dense" if dense == wanted.low else ""
+    if form in ("", tally.attention):
+        return finding
+    return replace(finding, reason=f"the closed form counts {form} attention, and this run counts {tally.attention}")
 
 
 def _judge_memory(measurement: Measurement, quantity: Quantity, limits: Sequence[Expectation]) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Literal
 
 from pytest_flopguard.formulas.sizes import whole
 
@@ -64,7 +65,8 @@ class Term:
 class Breakdown:
     """Terms that sum to a model's FLOPs. Exact integers; 1 multiply-add = 2 FLOPs.
 
-    ``symbols`` are the values that the equations speak of, ``source`` the paper and equation.
+    ``symbols`` are the values that the equations speak of, ``source`` the paper and equation. ``attention`` is the
+    convention of the terms, ``"dense"`` or ``"causal"``, and ``""`` where the form does not say.
     ``a + b`` joins, ``layers * a`` repeats.
     """
 
@@ -72,6 +74,7 @@ class Breakdown:
     terms: tuple[Term, ...] = ()
     symbols: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     source: str = ""
+    attention: Literal["", "dense", "causal"] = ""
 
     def __iter__(self) -> Iterator[Term]:
         return iter(self.terms)
@@ -83,6 +86,7 @@ class Breakdown:
             self,
             terms=_joined((*self.terms, *other.terms)),
             symbols=MappingProxyType({**self.symbols, **other.symbols}),
+            attention=self.attention if self.attention == other.attention else "",
         )
 
     def __mul__(self, times: int) -> Breakdown:

@@ -64,8 +64,10 @@ def _of(wanted: Expectation, forms: Sequence[tuple[Breakdown, bool]], tally: Flo
     quantities = _PHASES if tally.optimizer and wanted.quantity == "flops" else (wanted.quantity,)
     for quantity in quantities:
         parts = tuple(_summed(_parts(quantity, forms)))
+        conventions = {form.attention for form, _ in forms}
+        attention = conventions.pop() if len(conventions) == 1 else ""
         total = sum(each.flops for each in parts)
-        yield replace(wanted, quantity=quantity, low=total, high=total, parts=parts)
+        yield replace(wanted, quantity=quantity, low=total, high=total, parts=parts, attention=attention)
 
 
 def _parts(quantity: Quantity, forms: Iterable[tuple[Breakdown, bool]]) -> Iterator[Part]:

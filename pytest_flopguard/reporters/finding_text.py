@@ -209,6 +209,7 @@ def _difference(finding: Finding, subject: str, observed: int, expected: int) ->
         expected=exact(expected, unit),
         excess=exact(excess, unit) + (f" ({percent(excess, expected)})" if expected else ""),
         direction="more" if observed > expected else "less",
+        note=f": {finding.reason}" if finding.reason else "",
     )
 
 

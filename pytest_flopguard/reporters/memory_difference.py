@@ -14,18 +14,22 @@ from pytest_flopguard.reporters.owners_table import owner_lines
 
 _TOP = 10
 _START = "already there at the start"
+_PHASES = {"forward": "forward", "backward": "backward", "recompute": "recompute", "optimizer": "the optimizer's step"}
 
 
 def memory_lines(accepted: MemoryBaseline, device: str, peak: MemoryPeak, *, verbosity: int) -> Iterator[str]:
     """Yield what differs and then all that was alive; nothing where the number that is held is as before."""
     quantity = held_quantity(device)
-    old, new = memory_amount(accepted, device), peak.growth_bytes if quantity == "memory_growth" else peak.peak_bytes
+    old, new = memory_amount(accepted, device), _amount(peak, device)
     if old == new:
         return
     yield (
         f"What {device} held at its peak: {quantity_name(quantity)} {format_amount(old, Unit.BYTE)} -> "
         f"{format_amount(new, Unit.BYTE)} ({signed_amount(new - old, Unit.BYTE)})"
     )
+    moved = _moved(accepted, peak)
+    if moved:
+        yield f"  {moved}"
     for name, size in _categories(accepted, peak).items():
         before = accepted.start if name == _START else accepted.held.get(name, 0)
         told = f"{_words(name)}, before {format_amount(before, Unit.BYTE)}"
@@ -58,16 +62,26 @@ def holding_lines(delta: Sequence[HoldingDelta], whole: int, *, verbosity: int =
 
 
 def memory_cause(accepted: MemoryBaseline, device: str, peak: MemoryPeak) -> str:
-    """Tell the largest difference of a peak in a few words, empty where there is none."""
-    rows = _categories(accepted, peak)
-    if not rows:
+    """Return the main cause of a changed peak in a few words, empty where the peak is as before.
+
+    It is the category that changed most in the direction of the peak, and the phase if the peak moved to another.
+    """
+    change = _amount(peak, device) - memory_amount(accepted, device)
+    if not change:
         return ""
-    name, size = next(iter(rows.items()))
-    told = f"{_words(name)} on {device}: {signed_amount(size, Unit.BYTE)}"
+    name, size = next(iter(_categories(accepted, peak).items()), ("", 0))
+    moved = _moved(accepted, peak)
+    if not size or (size > 0) is not (change > 0):
+        text = f"{quantity_name(held_quantity(device))} on {device}: {signed_amount(change, Unit.BYTE)}"
+        return f"{text}, {moved}" if moved else text
+    text = f"{_words(name)} on {device}: {signed_amount(size, Unit.BYTE)}"
+    if size != change:
+        text += f" ({signed_amount(change, Unit.BYTE)} in all)"
     first = next((each for each in without_moves(memory_delta(accepted, peak)) if each.category == name), None)
-    if first is None:
-        return told
-    return f"{told}, {signed_amount(first.bytes, Unit.BYTE)} of it in {first.path or OUTSIDE}"
+    if first is not None and (first.bytes > 0) is (change > 0):
+        part = "all" if first.bytes == size else signed_amount(first.bytes, Unit.BYTE)
+        text += f", {part} of it in {first.path or OUTSIDE}"
+    return f"{text}; {moved}" if moved else text
 
 
 def moves(number: int) -> str:
@@ -82,12 +96,25 @@ def place(delta: HoldingDelta) -> str:
 
 
 def _categories(accepted: MemoryBaseline, peak: MemoryPeak) -> dict[str, int]:
-    """Return bytes more than before of each category that differs, the largest difference first."""
+    """Return bytes more than before of each category that differs: first what has the direction of the sum."""
     names = dict.fromkeys((*accepted.held, *peak.by_category))
     rows = {name: peak.by_category.get(name, 0) - accepted.held.get(name, 0) for name in names}
     if not names:
         rows = {_START: peak.start_bytes - accepted.start}
-    return dict(sorted(((n, size) for n, size in rows.items() if size), key=lambda pair: (-abs(pair[1]), pair[0])))
+    more = sum(rows.values()) >= 0
+    order = sorted(rows.items(), key=lambda pair: ((pair[1] > 0) is not more, -abs(pair[1]), pair[0]))
+    return {name: size for name, size in order if size}
+
+
+def _amount(peak: MemoryPeak, device: str) -> int:
+    return peak.growth_bytes if held_quantity(device) == "memory_growth" else peak.peak_bytes
+
+
+def _moved(accepted: MemoryBaseline, peak: MemoryPeak) -> str:
+    """Say that the peak is reached in another phase than before, empty if it is not."""
+    if accepted.phase is None or peak.phase is None or accepted.phase == peak.phase:
+        return ""
+    return f"the peak moved from {_PHASES[accepted.phase]} to {_PHASES[peak.phase]}"
 
 
 def _words(category: str) -> str:

@@ -46,7 +46,10 @@ def ways_out(finding: Finding, measurement: Measurement) -> Iterator[str]:
         yield f"accept  stop the comparison: cross-check is set at {origin}"
         return
     if finding.code == "formula-differs":
-        yield "fix     find the term that differs above: the model does other work than its config says"
+        if finding.reason:
+            yield "fix     build the closed form with the attention that this run counts, or change the setting"
+            return
+        yield "fix     find the term that differs above: the closed form does not describe it, or it did not run"
         yield "state   the closed form that is right, by flopguard.expect, where the model is meant to be so"
         return
     under = finding.code == "under-budget"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from pytest_flopguard.core.baseline import Baseline, by_device
 from pytest_flopguard.core.delta import Delta, ModuleDelta, OpDelta, delta_of
-from pytest_flopguard.core.measurement import PHASES
+from pytest_flopguard.core.measurement import PHASES, Measurement
 from pytest_flopguard.core.record import Record
 from pytest_flopguard.core.units import Unit, format_amount
 from pytest_flopguard.core.workload import config_changes, input_changes
@@ -18,6 +19,7 @@ from pytest_flopguard.reporters.owners_table import peak_lines
 from pytest_flopguard.reporters.unknown_ops import place_lines
 
 _TOP = 10
+_SAME_OPS = "the counted ops are as before: their tensors are wider (another dtype), or are kept longer"
 
 
 def render(record: Record, *, verbosity: int, whole: bool = False) -> str:
@@ -52,11 +54,14 @@ def why_lines(record: Record, *, verbosity: int) -> Iterator[str]:
     if baseline is None:
         return
     delta = delta_of(baseline, seen)
-    moved = [*_workload(baseline, record), *_flops(baseline, record, delta, verbosity)]
+    moved = [*_workload(baseline, record), *_flops(baseline, record, delta, verbosity), *_parameters(baseline, seen)]
+    memory: list[str] = []
     for device, peak in by_device(seen.memory).items():
         if device in baseline.memory:
-            moved += memory_lines(baseline.memory[device], device, peak, verbosity=verbosity)
-    yield from moved or ["Nothing differs from the baseline"]
+            memory += memory_lines(baseline.memory[device], device, peak, verbosity=verbosity)
+    if memory and not moved and seen.flops is not None and baseline.flops is not None:
+        memory.insert(1, f"  {_SAME_OPS}")
+    yield from [*moved, *memory] or ["Nothing differs from the baseline"]
 
 
 def headline(record: Record) -> str:
@@ -67,21 +72,49 @@ def headline(record: Record) -> str:
     if changed:
         return changed[0]
     flops, memory = _of_flops(delta_of(baseline, record.measurement)), _of_memory(baseline, record)
+    parameters = "; ".join(_parameters(baseline, record.measurement))
     over = {each.expectation.unit for each in record.findings if each.code == "over-baseline"}
-    if memory and flops and over == {Unit.BYTE}:
-        return f"{memory}; {flops}"
-    return flops or memory or "nothing differs from the baseline"
+    if over and over <= {Unit.BYTE, Unit.COUNT}:
+        return "; ".join(filter(None, (parameters, memory, flops)))
+    return flops or parameters or memory or "nothing differs from the baseline"
+
+
+def _parameters(baseline: Baseline, seen: Measurement) -> Iterator[str]:
+    before, now = baseline.parameters, seen.parameters
+    if before is None or now is None or before == now:
+        return
+    if before.count != now.count:
+        yield f"parameters {before.count:,} -> {now.count:,} ({now.count - before.count:+,})"
+    else:
+        each = [f"{float(Fraction(size.bytes, size.count)):.4g}" for size in (before, now)]
+        yield f"bytes of a parameter {each[0]} -> {each[1]}: another dtype"
 
 
 def _of_flops(delta: Delta) -> str:
-    for word, parts in (("new", delta.added), ("gone", delta.gone)):
-        if parts:
-            path, flops = next(iter(parts.items()))
-            return f"{word}: {path or OUTSIDE}, {format_amount(flops, Unit.FLOP)}"
-    if delta.modules:
-        first = delta.modules[0]
-        return f"{first.path or OUTSIDE}: {signed_amount(first.flops, Unit.FLOP)}, {cause(first)}"
-    return ""
+    """Return what explains most of the change in FLOPs: a part that came or went as a whole, or what a module does."""
+    change = sum(each.flops for each in delta.modules)
+    sign = -1 if change < 0 else 1
+    causes = [
+        (flops * sign, f"new: {path or OUTSIDE}, {format_amount(flops, Unit.FLOP)}", flops)
+        for path, flops in delta.added.items()
+    ]
+    causes += [
+        (-flops * sign, f"gone: {path or OUTSIDE}, {format_amount(flops, Unit.FLOP)}", -flops)
+        for path, flops in delta.gone.items()
+    ]
+    causes += [
+        (
+            each.flops * sign,
+            f"{each.path or OUTSIDE}: {signed_amount(each.flops, Unit.FLOP)}, {cause(each)}",
+            each.flops,
+        )
+        for each in delta.modules
+    ]
+    if not causes:
+        return ""
+    # The first of equal ones: a part that is new says more than the modules in it.
+    _, text, flops = max(causes, key=lambda each: each[0])
+    return text if flops == change else f"{text}; {signed_amount(change, Unit.FLOP)} in all"
 
 
 def _of_memory(baseline: Baseline, record: Record) -> str:

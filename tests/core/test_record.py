@@ -218,6 +218,7 @@ def test_a_finding_keeps_every_field_of_its_expectation() -> None:
         parts=(Part(name="p", equation="e", flops=4, modules="m"),),
         derive="auto",
         predict=True,
+        attention="causal",
     )
     defaults = {each.name: each.default for each in fields(Expectation)}
     assert all(getattr(wanted, name) != default for name, default in defaults.items())

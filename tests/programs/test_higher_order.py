@@ -91,6 +91,14 @@ def checkpointed(m: Layers, x: Tensor) -> Any:
     return torch.utils.checkpoint.checkpoint(lambda a: m.second(m.first(a).relu()), x, use_reentrant=False)
 
 
+def switched(m: Layers, x: Tensor) -> Any:
+    from torch._higher_order_ops import switch
+
+    with torch.no_grad():
+        found = switch(torch.tensor(1), [lambda a: a @ a.mT, lambda a: (a @ a.mT) @ (a @ a.mT)], (x.detach(),))
+    return m.first(x) + found.sum()
+
+
 PROGRAMS = {
     "cond": cond,
     "nested cond": nested_cond,
@@ -104,12 +112,15 @@ PROGRAMS = {
     "out_dtype": wider,
     "checkpoint": checkpointed,
 }
+if "switch" in _higher_order_ops:  # from torch 2.15 on
+    PROGRAMS["switch"] = switched
 COMPILED = "only torch.compile puts it into a graph, and compiled functions run as written while a test is counted"
 EXPORTED = "only torch.export or the lowering to another runtime puts it into a graph"
 NOT_TRIED = {
     "_export_tracepoint": EXPORTED,
     "control_deps": COMPILED,
     "custom_function_call": "torch.func runs every autograd.Function through it: tests/programs/test_transforms.py",
+    "flex_gemm": COMPILED,
     "graphsafe_run_with_rng_state": COMPILED,
     "inline_asm_elementwise": "it runs on CUDA only",
     "invoke_leaf_function": COMPILED,

@@ -95,10 +95,10 @@ def test_one_line_names_the_module_of_the_largest_growth(build: SimpleNamespace)
     assert record.baseline is not None
     plain = replace(record.baseline, flops=None, modules={})
     still = replace(record, measurement=replace(record.measurement, flops=None), baseline=plain)
-    told = "optimizer state on sim:h100: +4 KiB, +4 KiB of it in (outside any module)"
+    told = "optimizer state on sim:h100: +4 KiB (+1 KiB in all), all of it in (outside any module)"
     assert why.headline(still) == told
     old = replace(plain, memory={"sim:h100": replace(plain.memory["sim:h100"], modules={})})
-    assert why.headline(replace(still, baseline=old)) == "optimizer state on sim:h100: +4 KiB"
+    assert why.headline(replace(still, baseline=old)) == "optimizer state on sim:h100: +4 KiB (+1 KiB in all)"
 
 
 def test_where_only_memory_is_over_its_cause_comes_first(build: SimpleNamespace) -> None:
@@ -108,7 +108,7 @@ def test_where_only_memory_is_over_its_cause_comes_first(build: SimpleNamespace)
     flops = "new: layers.3, 3 kFLOP"
     assert why.headline(record) == flops
     of_memory = tuple(each for each in over if each.expectation.quantity == "peak_memory")
-    memory = "optimizer state on sim:h100: +4 KiB, +4 KiB of it in (outside any module)"
+    memory = "optimizer state on sim:h100: +4 KiB (+1 KiB in all), all of it in (outside any module)"
     assert why.headline(replace(record, findings=of_memory)) == f"{memory}; {flops}"
 
 

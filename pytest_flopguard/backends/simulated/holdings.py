@@ -9,6 +9,7 @@ from pytest_flopguard.backends.simulated.allocator import Allocator
 from pytest_flopguard.backends.simulated.blocks import Block
 from pytest_flopguard.backends.storage_roles import Role
 from pytest_flopguard.backends.timeline import Timeline
+from pytest_flopguard.core.measurement import Phase
 from pytest_flopguard.core.owners import Owner, merged
 
 # What a block may be longer than what was asked for (Allocator.should_split leaves up to 1 MiB unsplit).
@@ -38,6 +39,7 @@ class Span:
     __slots__ = (
         "allocated",
         "at_most",
+        "began",
         "requested",
         "reserved",
         "start",
@@ -52,7 +54,7 @@ class Span:
         self.start = self.allocated = stats.allocated.current
         self.requested = stats.requested.current
         self.start_reserved = self.reserved = stats.reserved.current
-        self.tick = tick
+        self.began = self.tick = tick
         self.timeline = Timeline(tick, self.start)
         self.unknown: dict[str, None] = {}
         self.at_most: int | None = 0
@@ -132,14 +134,15 @@ class Holdings:
             self._spans.append(span)
             return span
 
-    def close(self, span: Span) -> tuple[Owner, ...]:
-        """End a region, in any order, and return who held its peak."""
+    def close(self, span: Span) -> tuple[tuple[Owner, ...], Phase | None]:
+        """End a region, in any order, and return the owners of its peak and the phase in which it was reached."""
         with self._lock:
             self._settle()
             self._spans.remove(span)
-            owners = merged(map(_owner, filter(span.holds, (*self._alive.values(), *self._dead))))
+            held = [each for each in (*self._alive.values(), *self._dead) if span.holds(each)]
             self._forget_dead()
-            return owners
+            last = max(held, key=lambda each: each.born, default=None)
+            return merged(map(_owner, held)), last.role.phase if last and last.born > span.began else None
 
     def alive(self) -> tuple[Owner, ...]:
         """Return who holds memory now."""

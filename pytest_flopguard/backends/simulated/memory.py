@@ -50,7 +50,7 @@ class SimulatedMemory:
     def end(self, span: Span) -> tuple[MemoryPeak, ...]:
         """Close a region: one peak, unless nothing was ever on the device."""
         self._roles.mark_roots()
-        owners = self._machine.holdings.close(span)
+        owners, phase = self._machine.holdings.close(span)
         if not span.allocated:
             return ()
         return (
@@ -68,6 +68,7 @@ class SimulatedMemory:
                 owners=owners,
                 timeline=span.timeline.points(),
                 prediction=self._prediction(span),
+                phase=phase,
             ),
         )
 

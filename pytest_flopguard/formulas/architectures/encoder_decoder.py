@@ -89,6 +89,7 @@ def encoder_decoder(
         terms=tuple(replace(each, modules=(modules or {}).get(each.name, "")) for each in terms),
         symbols=MappingProxyType(symbols | _symbols(sizes)),
         source="Vaswani et al. 2017, arXiv 1706.03762, section 3.2.3; Raffel et al. 2019, arXiv 1910.10683",
+        attention=convention(attention),
     )
 
 

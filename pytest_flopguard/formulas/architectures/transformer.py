@@ -72,6 +72,7 @@ def decoder(
         terms=tuple(replace(each, modules=(modules or {}).get(each.name, "")) for each in terms),
         symbols=MappingProxyType(symbols),
         source=SOURCE,
+        attention=convention(attention),
     )
 
 

@@ -12,6 +12,7 @@ from pytest_flopguard.formulas.architectures.encoder_decoder import (
     encoder_decoder,
     encoder_decoder_parameters,
 )
+from pytest_flopguard.formulas.architectures.pairs import convention
 from pytest_flopguard.formulas.breakdown import Breakdown, Term
 from pytest_flopguard.formulas.sizes import positive
 
@@ -85,6 +86,7 @@ def whisper(
         ),
         symbols=MappingProxyType({**text.symbols, "T": 2 * s, "m": m}),
         source="Radford et al. 2022, arXiv 2212.04356, section 2.2",
+        attention=convention(attention),
     )
 
 

@@ -128,7 +128,7 @@ def test_a_training_step_knows_who_holds_its_peak() -> None:
             model(torch.empty(512, 64, device="cuda")).sum().backward()
             optimizer.step()
             optimizer.zero_grad()
-    owners = simulated.holdings.close(span)
+    owners, _ = simulated.holdings.close(span)
     assert sum(each.bytes for each in owners) == span.allocated
     found: dict[str, int] = {}
     for each in owners:
