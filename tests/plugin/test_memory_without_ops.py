@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch.distributed.fsdp  # noqa: F401
 
-# Runs in this process must not import the rest of torch anew.
+# Runs in this process must not import the rest of torch anew: some of its modules cannot be imported twice.
 import pytest_flopguard.backends.simulated.memory  # noqa: F401
 
 Project = Callable[..., pytest.Pytester]
