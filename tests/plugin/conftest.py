@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ import pytest
 import pytest_flopguard.backends.cuda_memory
 import pytest_flopguard.backends.fvcore_trace
 import pytest_flopguard.backends.live_storage  # noqa: F401
+
+with suppress(ImportError):  # comes with CUDA builds of torch, which import it late
+    import triton  # noqa: F401
 
 # [16, 8] @ [8, 8]: 2 * 16 * 8 * 8 = 2,048 FLOPs forward. Backward has the same product once for the weight's
 # gradient; the input asks for none: 2,048 more.

@@ -37,9 +37,10 @@ class Stream:
     def __init__(self, streams: Streams, number: int) -> None:
         self._streams = streams
         self._before: list[Stream] = []
-        self.stream_id = self.cuda_stream = number
+        self.stream_id = self.cuda_stream = self.native_handle = number
         self.device = torch.device("cuda", 0)
         self.device_index = 0
+        self.device_type = 1  # c10::DeviceType::CUDA
         self.priority = 0
 
     def __enter__(self) -> Stream:
