@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch._dynamo
 import torch.distributed.fsdp  # noqa: F401
 
 # Runs in this process must not import the rest of torch anew: some of its modules cannot be imported twice.
