@@ -17,6 +17,7 @@ class LateModule:
         self._name = name
         self._loaded = loaded
         self._entered = False
+        self._finding = False
 
     def __enter__(self) -> LateModule:
         self._entered = True
@@ -30,15 +31,18 @@ class LateModule:
 
     def __exit__(self, *exc: object) -> None:
         self._entered = False
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
+        self._leave()
 
     def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Find the module as everybody else does, and go on once it is loaded."""
-        if name != self._name:
+        # Some callers only ask whether a module is installed: the next one may import it.
+        if name != self._name or self._finding:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
+        self._finding = True
+        try:
+            spec = find_spec(name)
+        finally:
+            self._finding = False
         if spec is not None and spec.loader is not None:
             loader: Any = spec.loader
             own = vars(loader).pop("exec_module", None)  # another one's, around this one
@@ -46,9 +50,14 @@ class LateModule:
 
             def load(module: ModuleType) -> None:
                 vars(loader).pop("exec_module", None)  # the class's own shows again
+                self._leave()
                 run(module)
                 if self._entered:
                     self._loaded(module)
 
             loader.exec_module = load
         return spec
+
+    def _leave(self) -> None:
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)

@@ -59,7 +59,7 @@ def _torch_is_as_it_was() -> Any:
     assert before == (torch.cuda.is_available, torch.accelerator.is_available, torch.cuda.device_count)
 
 
-def test_a_constant_and_an_autocast_object(project: Project, run: Run) -> None:
+def test_a_constant_and_an_autocast_object(project: Project, run_both: Run) -> None:
     project(
         """
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -72,7 +72,7 @@ def test_it(flopguard):
         assert layer(torch.zeros(8, 8, device="cuda")).dtype == torch.bfloat16
 """
     )
-    run(*SIM).assert_outcomes(passed=1)
+    run_both(*SIM).assert_outcomes(passed=1)
 
 
 @pytest.mark.slow

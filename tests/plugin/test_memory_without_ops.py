@@ -275,7 +275,7 @@ def test_step(flopguard, reshard):
     y.backward()
     model.zero_grad()
     del y
-    # Shards again, the input of 1 KiB, and two workspaces of cuBLAS (forward and backward), which torch 2.15 gives back.
+    # Shards again, the input of 1 KiB, and two workspaces of cuBLAS (forward, backward); torch 2.15 gives those back.
     assert torch.cuda.memory_allocated() == 4 * 2**20 + (0 if newer else 64 * 2**20) + 1024
 """
     )
