@@ -68,14 +68,21 @@ class ModelCalls:
                 unpadded=hides_none(given.get(MASK), length),
                 training=module.training,
                 grad=torch.is_grad_enabled() and any(each.requires_grad for _, each in parameters),
-                wants_gradient=frozenset(
-                    name for name, value in given.items() if isinstance(value, torch.Tensor) and value.requires_grad
-                ),
+                wants_gradient=frozenset(name for name, value in given.items() if _wants_gradient(value)),
                 checkpointing=checkpointing.again,
                 checkpointed=checkpointing.layers,
                 frozen=tuple(name for name, each in parameters if not each.requires_grad),
             )
         )
+
+
+def _wants_gradient(value: Any) -> bool:
+    # The output of an encoder is a tuple, or a mapping in the order of its fields, with the hidden states first.
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)) and value:
+        value = value[0]
+    return isinstance(value, torch.Tensor) and value.requires_grad
 
 
 def _bound(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

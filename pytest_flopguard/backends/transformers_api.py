@@ -139,7 +139,8 @@ def _holds_encoder(cache: Any) -> bool:
     updated = getattr(cache, UPDATED, None)
     if not isinstance(updated, Mapping):
         raise _Unreadable(f"it has no {UPDATED}")
-    return bool(updated) and all(updated.values())
+    # Layers that the decoder does not have are never updated.
+    return any(updated.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

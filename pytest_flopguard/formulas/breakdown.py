@@ -82,11 +82,12 @@ class Breakdown:
     def __add__(self, other: Breakdown) -> Breakdown:
         if not isinstance(other, Breakdown):
             return NotImplemented
+        conventions = {each.attention for each in (self, other) if each.attention}
         return replace(
             self,
             terms=_joined((*self.terms, *other.terms)),
             symbols=MappingProxyType({**self.symbols, **other.symbols}),
-            attention=self.attention if self.attention == other.attention else "",
+            attention=conventions.pop() if len(conventions) == 1 else "",
         )
 
     def __mul__(self, times: int) -> Breakdown:

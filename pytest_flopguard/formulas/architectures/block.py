@@ -82,15 +82,19 @@ class Block:
         for name in ("scores", "values"):
             yield Term(name=f"{prefix}_{name}", equation=f"2*B*a*d*{pairs[1]}", each=each, times=layers)
 
-    def cross_attention(self, batch: int, s: int, source: int, layers: int, *, cached: bool = False) -> Iterator[Term]:
+    def cross_attention(
+        self, batch: int, s: int, source: int, layers: int, *, cached: bool = False, source_gradient: bool = True
+    ) -> Iterator[Term]:
         """Yield the terms of ``s`` positions that attend to ``source`` ones of an encoder: always all of them.
 
         Queries and the projection back are for s positions, keys and values for those of the source, once: ``cached``
-        leaves them out.
+        leaves them out. Without ``source_gradient`` their backward is the gradient of the weights alone.
         """
         each = 2 * batch * self.width * self.inner
         yield Term(name="cross_q", equation="2*B*s*h*a*d", each=each * s, times=layers)
         if not cached:
-            yield Term(name="cross_kv", equation="2*B*S*2*h*a*d", each=2 * each * source, times=layers)
+            both = 2 * each * source
+            weights = None if source_gradient else both
+            yield Term(name="cross_kv", equation="2*B*S*2*h*a*d", each=both, times=layers, backward_each=weights)
         yield from self.core(batch, (s * source, "s*S"), layers, prefix="cross")
         yield Term(name="cross_out", equation="2*B*s*a*d*h", each=each * s, times=layers)

@@ -173,6 +173,7 @@ def _encoder_decoder(
         attention=attention,
         encode=not encoded,
         cross_cached=call.cross_cached,
+        source_gradient=not encoded or ENCODER_OUTPUTS in call.wants_gradient,
         logits=None if head == "ForConditionalGeneration" else 0,
     )
 
@@ -195,6 +196,7 @@ def _whisper(call: ModelCall, sizes: WhisperSizes, head: str, attention: str) ->
         attention=attention,
         encode=not encoded,
         cross_cached=call.cross_cached,
+        source_gradient=not encoded or ENCODER_OUTPUTS in call.wants_gradient,
         logits=None if head == "ForConditionalGeneration" else 0,
         sound_gradient=sound,
     )
@@ -223,17 +225,19 @@ def _keys(call: ModelCall, seq: int, windows: Sequence[int]) -> tuple[int, ...]:
     Into an empty static cache, which is longer than the prompt, transformers' sdpa attention looks no further than the
     prompt, if no mask makes it.
     """
-    if call.keys and len(call.keys) != len(windows):
+    if call.keys and len(call.keys) < len(windows):
         raise _wrong(call, f"its cache has {len(call.keys)} layers, and the model has {len(windows)}")
+    # A cache may have more layers than the decoder: transformers makes as many as the encoder has, and uses the first.
+    all_keys = call.keys[: len(windows)]
     if call.past or seq == 1 or not call.unpadded or not family_of(call.config).cuts_keys:
-        return call.keys
-    cut = tuple(seq if not window or keys < window else keys for keys, window in zip(call.keys, windows, strict=False))
-    if cut == call.keys:
+        return all_keys
+    cut = tuple(seq if not window or keys < window else keys for keys, window in zip(all_keys, windows, strict=False))
+    if cut == all_keys:
         return cut
     if not call.kernel:
         raise _wrong(call, "its config names no implementation of attention, and the keys that it meets depend on it")
     if call.kernel != "sdpa":
-        return call.keys
+        return all_keys
     if call.past is None:
         raise _wrong(call, f"{_UNREAD_PAST}, and the keys that attention meets depend on it")
     return cut

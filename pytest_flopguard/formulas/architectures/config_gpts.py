@@ -136,6 +136,7 @@ def starcoder2(fields: Fields) -> DecoderSizes:
         layers=layers,
         heads=heads,
         kv_heads=fields.size("num_key_value_heads", default=2),
+        head_dim=fields.size("head_dim", default=0),
         ff=fields.size("intermediate_size"),
         vocab=fields.size("vocab_size"),
         windows=fields.windows(layers, repeat(True)),

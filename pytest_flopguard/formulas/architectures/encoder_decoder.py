@@ -48,6 +48,7 @@ def encoder_decoder(
     attention: str = "dense",
     encode: bool = True,
     cross_cached: bool = False,
+    source_gradient: bool = True,
     logits: int | None = None,
     modules: Mapping[str, str] | None = None,
 ) -> Breakdown:
@@ -59,7 +60,8 @@ def encoder_decoder(
 
     Symbols: B batch, S source tokens, s target tokens, t = past + s keys, h width, a heads, d head width, f MLP width,
     V vocabulary. Conventions: 1 multiply-add = 2 FLOPs; lookups, biases, norms, softmax and activations are left out.
-    ``attention="causal"`` halves the decoder's own attention only. ``encode=False`` leaves the encoder out,
+    ``attention="causal"`` halves the decoder's own attention only. ``encode=False`` leaves the encoder out, and with
+    ``source_gradient=False`` the output that is given in its place gets no gradient,
     ``cross_cached=True`` the keys and values of its output, as in every decoding step but the first. ``keys`` overrides
     the dense number of keys of the decoder's own attention. ``target=0`` is the encoder alone.
 
@@ -76,7 +78,9 @@ def encoder_decoder(
         pairs = causal_pairs(target, past) if convention(attention) == "causal" else dense_pairs(target, seen)
         block, layers = sizes.decoder, sizes.decoder_layers
         terms += block.self_attention(batch, target, seen, pairs, layers)
-        terms += block.cross_attention(batch, target, source, layers, cached=cross_cached)
+        terms += block.cross_attention(
+            batch, target, source, layers, cached=cross_cached, source_gradient=source_gradient
+        )
         terms.append(block.mlp.term(batch * target, "B*s", times=layers))
         positions = target if logits is None else whole("logits", logits)
         if positions:

@@ -47,6 +47,7 @@ def whisper(
     attention: str = "dense",
     encode: bool = True,
     cross_cached: bool = False,
+    source_gradient: bool = True,
     logits: int | None = None,
     sound_gradient: bool = False,
     modules: Mapping[str, str] | None = None,
@@ -71,6 +72,7 @@ def whisper(
         attention=attention,
         encode=encode,
         cross_cached=cross_cached,
+        source_gradient=source_gradient,
         logits=logits,
     )
     first, second = 2 * batch * 2 * s * _KERNEL * m * h, 2 * batch * s * _KERNEL * h * h
