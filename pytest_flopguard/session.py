@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pytest_flopguard.backends.simulated.machine import Machine
 
 Opinion = FlopTally | Unavailable
+_ELSEWHERE = "a child process may have used memory of the same device, which no peak here includes"
 _OF_MEMORY = ("peak_memory", "memory_growth")
 
 
@@ -342,6 +343,8 @@ class Session:
                 unavailable["memory"] = each.reason
             else:
                 peaks.extend(each)
+        if peaks and tally is not None and tally.ran_elsewhere:
+            peaks, unavailable["memory"] = [], _ELSEWHERE
         return Measurement(
             label=label,
             flops=tally,

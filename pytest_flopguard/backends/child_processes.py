@@ -16,8 +16,8 @@ from typing import Any
 from unittest.mock import patch
 
 from pytest_flopguard.backends.child_run import STARTED, WatchedRun, WorkFile, forked
+from pytest_flopguard.core.measurement import CHILD_PROCESS
 
-NAME = "python.process"
 _HOW = 'run its function in the test itself, or write measure = "off" in the budget of the test'
 WORKED = f"op calls of child processes are not counted: {_HOW}"
 UNSEEN = f"the process could not be watched: {_HOW}"
@@ -93,10 +93,10 @@ class ChildProcesses:
             if line.startswith(STARTED):
                 self._started.pop(int(line[1:]), None)
             else:
-                self._note(NAME, f"{line} in a child process", WORKED)
+                self._note(CHILD_PROCESS, f"{line} in a child process", WORKED)
         if ends:
             for call in self._started.values():
-                self._note(NAME, call, UNSEEN)
+                self._note(CHILD_PROCESS, call, UNSEEN)
             self._started.clear()
 
     def _file(self) -> str:
@@ -133,7 +133,7 @@ class ChildProcesses:
     def _program(self, command: Any) -> None:
         words = _words(command)
         if any(_is_python(each) for each in words) and not any(part in each for each in words for part in _HARMLESS):
-            self._note(NAME, f"the program {' '.join(words[:3])[:80]}", PROGRAM)
+            self._note(CHILD_PROCESS, f"the program {' '.join(words[:3])[:80]}", PROGRAM)
 
 
 def _words(command: Any) -> list[str]:

@@ -30,6 +30,10 @@ CATEGORIES = (
 )
 
 
+# The unknown op for work of other processes that a test started.
+CHILD_PROCESS = "python.process"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpCall:
     """One operator call: arguments hold TensorSpecs where the call had tensors, in the op's schema order.
@@ -123,6 +127,11 @@ class FlopTally:
     unknown_ops: tuple[UnknownOp, ...] = ()
     attention: Attention = "dense"
     bytes_moved: ByteTally | None = None
+
+    @property
+    def ran_elsewhere(self) -> bool:
+        """Whether a process that the test started may have done some of its work."""
+        return any(each.op == CHILD_PROCESS for each in self.unknown_ops)
 
     def in_phase(self, phase: Phase) -> int | None:
         """FLOPs of one phase; None when an unknown op ran in it."""

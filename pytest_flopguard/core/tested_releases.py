@@ -11,7 +11,7 @@ from types import MappingProxyType
 TESTED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "torch": ("2.11", "2.12", "2.13", "2.14", "2.15"),
-        "transformers": ("5.20", "5.23", "5.24"),
+        "transformers": ("5.20", "5.21", "5.22", "5.23", "5.24"),
         "pytest": ("9.2",),
     }
 )

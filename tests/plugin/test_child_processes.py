@@ -115,3 +115,18 @@ def test_nothing_stays_installed(body: Callable[..., dict[str, Any]]) -> None:
 
     assert multiprocessing.process.BaseProcess.start.__module__ == "multiprocessing.process"
     assert subprocess.Popen.__init__.__module__ == "subprocess"
+
+
+@pytest.mark.slow
+def test_a_memory_limit_of_a_gpu_is_not_decided_by_one_of_two_processes(project: Project, run: Run) -> None:
+    project(
+        f"""{HEAD}
+@pytest.mark.flop_budget(peak_memory={{"sim": "1 GiB"}})
+def test_it():
+    torch.ones(2, device="cuda")
+    in_process("fork", work)
+"""
+    )
+    result = run("--flop-budget", "--flop-device=sim:h100")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*peak memory: not measured*a child process may have used memory of the same device*"])

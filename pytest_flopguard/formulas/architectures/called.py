@@ -119,7 +119,7 @@ def _decoder(call: ModelCall, fields: Fields, sizes: DecoderSizes, head: str, at
         attention=attention,
         logits=logits,
         keys=keys,
-        latents=call.keys,
+        latents=call.keys[: sizes.layers],
     )
     outputs = _outputs(fields, head)
     return _with_classifier(form, batch * seq, "B*s", sizes.width, outputs) if outputs else form
@@ -226,7 +226,8 @@ def _keys(call: ModelCall, seq: int, windows: Sequence[int]) -> tuple[int, ...]:
     prompt, if no mask makes it.
     """
     if call.keys and len(call.keys) < len(windows):
-        raise _wrong(call, f"its cache has {len(call.keys)} layers, and the model has {len(windows)}")
+        layers = f"{len(call.keys)} layer{'s' if len(call.keys) != 1 else ''}"
+        raise _wrong(call, f"its cache has {layers}, and the model has {len(windows)}")
     # A cache may have more layers than the decoder: transformers makes as many as the encoder has, and uses the first.
     all_keys = call.keys[: len(windows)]
     if call.past or seq == 1 or not call.unpadded or not family_of(call.config).cuts_keys:
