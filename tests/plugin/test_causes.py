@@ -172,13 +172,16 @@ def test_a_mask_that_is_lost(mutated: Callable[..., str]) -> None:
 def test_what_grew_comes_before_what_shrank(mutated: Callable[..., str]) -> None:
     # A buffer of 3.81 MiB at the peak, which moves to a place where gradients and temporaries are not there yet.
     seen = mutated("buffer, at_end = torch.float32, False, False", "buffer, at_end = torch.float32, True, False")
-    after = seen.partition("What cpu held at its peak")[2].splitlines()
-    assert after[1] == "  the counted ops are as before: their tensors are wider (another dtype), or are kept longer"
-    assert after[2] == "  the peak moved from backward to forward"
-    signs = [line.split()[0][0] for line in after[3:] if line.strip()[:1] in ("+", "-")]
-    categories = signs[: signs.index("-") + signs[signs.index("-") :].count("-")]
-    assert categories[0] == "+"
-    assert "activations" in after[3]
+    lines = seen.partition("What cpu held at its peak")[2].splitlines()
+    assert lines[1] == "  the counted ops are as before: their tensors are wider (another dtype), or are kept longer"
+    assert lines[2] == "  the peak moved from backward to forward"
+    categories = lines[3 : lines.index("  by module")]
+    assert [line.split()[0][0] for line in categories] == ["+", "-", "-"]
+    assert [line.split("%  ")[1].partition(",")[0] for line in categories] == [
+        "activations",
+        "temporaries",
+        "gradients",
+    ]
 
 
 def test_a_form_of_another_convention_is_named(project: Project, run: Run) -> None:
