@@ -94,27 +94,21 @@ def _of_flops(delta: Delta) -> str:
     """Return what explains most of the change in FLOPs: a part that came or went as a whole, or what a module does."""
     change = sum(each.flops for each in delta.modules)
     sign = -1 if change < 0 else 1
-    causes = [
-        (flops * sign, f"new: {path or OUTSIDE}, {format_amount(flops, Unit.FLOP)}", flops)
-        for path, flops in delta.added.items()
-    ]
+    causes = [(flops, f"new: {_part(path, flops)}") for path, flops in delta.added.items()]
+    causes += [(-flops, f"gone: {_part(path, flops)}") for path, flops in delta.gone.items()]
     causes += [
-        (-flops * sign, f"gone: {path or OUTSIDE}, {format_amount(flops, Unit.FLOP)}", -flops)
-        for path, flops in delta.gone.items()
-    ]
-    causes += [
-        (
-            each.flops * sign,
-            f"{each.path or OUTSIDE}: {signed_amount(each.flops, Unit.FLOP)}, {cause(each)}",
-            each.flops,
-        )
+        (each.flops, f"{each.path or OUTSIDE}: {signed_amount(each.flops, Unit.FLOP)}, {cause(each)}")
         for each in delta.modules
     ]
     if not causes:
         return ""
     # The first of equal ones: a part that is new says more than the modules in it.
-    _, text, flops = max(causes, key=lambda each: each[0])
+    flops, text = max(causes, key=lambda each: each[0] * sign)
     return text if flops == change else f"{text}; {signed_amount(change, Unit.FLOP)} in all"
+
+
+def _part(path: str, flops: int) -> str:
+    return f"{path or OUTSIDE}, {format_amount(flops, Unit.FLOP)}"
 
 
 def _of_memory(baseline: Baseline, record: Record) -> str:
@@ -191,7 +185,7 @@ def _flops(baseline: Baseline, record: Record, delta: Delta, verbosity: int) -> 
             yield f"  {phase} {format_amount(old, Unit.FLOP)} -> {format_amount(new, Unit.FLOP)}{_told_of(phase, new)}"
     for word, parts in (("new", delta.added), ("gone", delta.gone)):
         for path, flops in parts.items():
-            yield f"  {word}: {path or OUTSIDE}, {format_amount(flops, Unit.FLOP)} in all"
+            yield f"  {word}: {_part(path, flops)} in all"
     rows = delta.modules if verbosity > 1 else delta.modules[:_TOP]
     for each in rows:
         times = f"  x{each.modules}" if each.modules > 1 else ""
