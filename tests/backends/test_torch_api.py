@@ -14,6 +14,7 @@ from torch import nn
 from pytest_flopguard.backends.torch_api import (
     autograd,
     cuda,
+    data,
     dispatch,
     fake,
     files,
@@ -29,7 +30,7 @@ API = Path(str(late.__file__)).parent
 
 
 def test_every_module_is_imported_by_this_test() -> None:
-    imported = (autograd, cuda, dispatch, fake, files, jit, late, modules, replaced, storages, tensors)
+    imported = (autograd, cuda, data, dispatch, fake, files, jit, late, modules, replaced, storages, tensors)
     assert {path.stem for path in API.glob("*.py")} - {"__init__"} == {
         Path(str(module.__file__)).stem for module in imported
     }

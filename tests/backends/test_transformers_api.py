@@ -95,7 +95,7 @@ ABSENT = {
     "qwen2_moe": {"attention_bias", "head_dim", "mlp_bias"},
     "qwen3": {"mlp_bias"},
     "qwen3_moe": {"head_dim", "layer_types", "mlp_bias", "num_experts"},
-    "starcoder2": {"layer_types"},
+    "starcoder2": {"head_dim", "layer_types"},
 }
 
 

@@ -14,6 +14,8 @@ import pytest_flopguard.backends.cuda_memory
 import pytest_flopguard.backends.fvcore_trace
 import pytest_flopguard.backends.live_storage  # noqa: F401
 
+with suppress(ImportError):  # draws the pictures of HTML reports
+    import vl_convert  # noqa: F401
 with suppress(ImportError):  # comes with CUDA builds of torch, which import it late
     import triton  # noqa: F401
 

@@ -119,7 +119,7 @@ def _decoder(call: ModelCall, fields: Fields, sizes: DecoderSizes, head: str, at
         attention=attention,
         logits=logits,
         keys=keys,
-        latents=call.keys[: sizes.layers],
+        latents=call.keys,
     )
     outputs = _outputs(fields, head)
     return _with_classifier(form, batch * seq, "B*s", sizes.width, outputs) if outputs else form
@@ -225,20 +225,18 @@ def _keys(call: ModelCall, seq: int, windows: Sequence[int]) -> tuple[int, ...]:
     Into an empty static cache, which is longer than the prompt, transformers' sdpa attention looks no further than the
     prompt, if no mask makes it.
     """
-    if call.keys and len(call.keys) < len(windows):
+    if call.keys and len(call.keys) != len(windows):
         layers = f"{len(call.keys)} layer{'s' if len(call.keys) != 1 else ''}"
         raise _wrong(call, f"its cache has {layers}, and the model has {len(windows)}")
-    # A cache may have more layers than the decoder: transformers makes as many as the encoder has, and uses the first.
-    all_keys = call.keys[: len(windows)]
     if call.past or seq == 1 or not call.unpadded or not family_of(call.config).cuts_keys:
-        return all_keys
-    cut = tuple(seq if not window or keys < window else keys for keys, window in zip(all_keys, windows, strict=False))
-    if cut == all_keys:
+        return call.keys
+    cut = tuple(seq if not window or keys < window else keys for keys, window in zip(call.keys, windows, strict=False))
+    if cut == call.keys:
         return cut
     if not call.kernel:
         raise _wrong(call, "its config names no implementation of attention, and the keys that it meets depend on it")
     if call.kernel != "sdpa":
-        return all_keys
+        return call.keys
     if call.past is None:
         raise _wrong(call, f"{_UNREAD_PAST}, and the keys that attention meets depend on it")
     return cut
@@ -246,6 +244,8 @@ def _keys(call: ModelCall, seq: int, windows: Sequence[int]) -> tuple[int, ...]:
 
 def _decoder_keys(call: ModelCall, target: int, layers: int) -> int:
     """Return the keys that every layer of a decoder meets: those of its cache; 0 without one."""
+    # transformers makes a cache with as many layers as the encoder has, and a decoder with fewer uses the first.
+    call = replace(call, keys=call.keys[:layers])
     keys = {*_keys(call, target, (0,) * layers)}
     if len(keys) > 1:
         raise _wrong(call, "the layers of its cache differ in length")

@@ -107,12 +107,6 @@ def test_a_length_that_cannot_be_read():
         closed_form_of(call(keys=(20, 20)))
 
 
-def test_layers_of_a_cache_that_the_model_does_not_have_change_nothing():
-    assert closed_form_of(call(past=0, keys=(20, 20, 9), kernel="eager")) == closed_form_of(
-        call(past=0, keys=(20, 20), kernel="eager")
-    )
-
-
 @pytest.mark.parametrize(
     ("facts", "problem"),
     [
