@@ -176,7 +176,7 @@ def spoiled(data: dict[str, Any], how: str) -> Any:
         ("a limit for a sentence", "no such device: 'please run my script'"),
         ("more devices than a machine has", "has more devices or limits than a test can have"),
         ("more limits than anybody writes", "has more devices or limits than a test can have"),
-        ("more tests than anybody has", "it has 10,001 records, more than 10,000"),
+        pytest.param("more tests than anybody has", "it has 10,001 records, more than 10,000", marks=pytest.mark.slow),
         ("tables in tables", "it is nested too deeply"),
         ("a repetition that no engine can count", "'a{99999999999999}' is no regular expression: the repetition"),
         ("a pattern that takes minutes to compile", "repeats more than modules of a term need"),
