@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import shlex
+import shutil
 import subprocess
 import tempfile
 import weakref
@@ -151,7 +152,10 @@ def _is_python(word: str) -> bool:
     if _PYTHON.fullmatch(os.path.basename(word)):
         return True
     try:
-        with open(word, "rb") as file:
+        program = shutil.which(word) or word  # a console script is found by its name alone
+        if not os.path.isfile(program):  # reading a pipe would take what is in it
+            return False
+        with open(program, "rb") as file:
             head = file.readline(200)
     except (OSError, ValueError):
         return False

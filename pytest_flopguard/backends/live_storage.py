@@ -370,7 +370,7 @@ class LiveStorage:
         self._tick += 1
         before = _Live(storage)
         before.fill(live.key, live.size, live.device, live.role, live.born)
-        live.fill(live.key, storage.nbytes(), live.device, live.role, self._tick)
+        live.fill(live.key, storage.nbytes(), live.device, self._roles.resized(live.role), self._tick)
         self._grow(live.device, live.size)
         self._tick += 1
         self._bury(before)

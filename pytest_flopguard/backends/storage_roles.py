@@ -96,6 +96,10 @@ class StorageRoles:
             category = "temporaries"
         return Role(category, module, func, "" if self._sites is None else self._sites.here(), phase)
 
+    def resized(self, role: Role) -> Role:
+        """Return the role of a storage that gets another size now: its memory is of this phase."""
+        return role._replace(phase=self._modules.place()[1])
+
     def lifted(self, func: Any) -> Role:
         """Return the role of a tensor made of Python numbers."""
         module, phase = self._modules.place()

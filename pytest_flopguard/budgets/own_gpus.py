@@ -37,7 +37,7 @@ def _read(draft: Draft, name: str, table: object) -> DescribedGpu | None:
     if missing:
         draft.complain_value((name,), dict(table), _WANTED, f"; missing: {', '.join(missing)}")
     capability = table.get("capability")
-    if "capability" in table and capability not in CAPABILITIES:
+    if "capability" in table and not (isinstance(capability, str) and capability in CAPABILITIES):
         draft.complain_value((name, "capability"), capability, f"one of {', '.join(map(repr, CAPABILITIES))}")
     processors = table.get("multiprocessors")
     if "multiprocessors" in table and (type(processors) is not int or processors < 1):

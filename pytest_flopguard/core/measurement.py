@@ -280,6 +280,10 @@ class MemoryPeak:
         """The peak less what was there at the start."""
         return self.peak_bytes - self.start_bytes
 
+    def amount(self, *, growth: bool) -> int:
+        """Return the bytes that a limit of memory growth, or one of the peak, is about."""
+        return self.growth_bytes if growth else self.peak_bytes
+
     @property
     def is_lower_bound(self) -> bool:
         """Whether memory is known to be missing: ``prediction.unknown`` names it."""

@@ -148,7 +148,7 @@ def _compare_peak(expectation: Expectation, peak: MemoryPeak) -> Finding:
     A baseline was recorded with the same part missing, so that the two are alike.
     """
     grows = expectation.quantity == "memory_growth"
-    observed = peak.growth_bytes if grows else peak.peak_bytes
+    observed = peak.amount(growth=grows)
     found = _compare(expectation, observed, device=peak.device)
     if peak.prediction is None or not peak.is_lower_bound or expectation.source == "baseline":
         return found

@@ -107,7 +107,7 @@ def _categories(accepted: MemoryBaseline, peak: MemoryPeak) -> dict[str, int]:
 
 
 def _amount(peak: MemoryPeak, device: str) -> int:
-    return peak.growth_bytes if held_quantity(device) == "memory_growth" else peak.peak_bytes
+    return peak.amount(growth=held_quantity(device) == "memory_growth")
 
 
 def _moved(accepted: MemoryBaseline, peak: MemoryPeak) -> str:

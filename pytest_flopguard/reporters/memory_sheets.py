@@ -38,7 +38,7 @@ def _numbers(device: str, peak: MemoryPeak, accepted: MemoryBaseline | None) -> 
     if accepted is not None:
         quantity = held_quantity(device)
         before = memory_amount(accepted, device)
-        now = peak.growth_bytes if quantity == "memory_growth" else peak.peak_bytes
+        now = peak.amount(growth=quantity == "memory_growth")
         change = f"{signed(now - before, Unit.BYTE)}, {signed_percent(now - before, before)}" if before else "new"
         note += f" The baseline's {quantity_name(quantity)} is {exact(before, Unit.BYTE)}: {change}."
     shown = ((name, (least(peak) if name in bound else "") + exact(value, Unit.BYTE)) for name, value in rows.items())

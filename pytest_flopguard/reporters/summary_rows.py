@@ -92,7 +92,7 @@ def _memory(record: Record) -> Reading:
     accepted = record.baseline.memory.get(device) if record.baseline is not None else None
     grows = held_quantity(device) == "memory_growth"
     before = None if accepted is None else memory_amount(accepted, device)
-    now = peak.growth_bytes if grows else peak.peak_bytes
+    now = peak.amount(growth=grows)
     moved = _reading(now, Unit.BYTE, before)
     kind = f" {device}" + (", predicted" if peak.prediction is not None else "")
     return Reading(

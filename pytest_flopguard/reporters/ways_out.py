@@ -48,7 +48,6 @@ def ways_out(finding: Finding, measurement: Measurement) -> Iterator[str]:
     if finding.code == "formula-differs":
         if finding.reason:
             yield "fix     build the closed form with the attention that this run counts, or change the setting"
-            return
         yield "fix     find the term that differs above: the closed form does not describe it, or it did not run"
         yield "state   the closed form that is right, by flopguard.expect, where the model is meant to be so"
         return

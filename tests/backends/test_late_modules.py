@@ -1,4 +1,4 @@
-"""A hook on a module that is loaded later hears of the import, whoever asked about the module before."""
+"""A hook on a module that is loaded later hears of the import, also after callers that only looked for the module."""
 
 from __future__ import annotations
 

@@ -38,6 +38,8 @@ def test_every_capability_that_is_simulated(load: Load, capability: str) -> None
     ("before", "after", "line", "text"),
     [
         ('"8.9"', '"8.7"', 2, "'8.7': expected one of '7.0', '7.5'"),
+        ('"8.9"', '["8.9"]', 2, "['8.9']: expected one of '7.0', '7.5'"),
+        ('"8.9"', "8.9", 2, "8.9: expected one of '7.0', '7.5'"),
         ("= 60", "= 0", 3, "0: expected a whole number above 0"),
         ("= 60", "= true", 3, "True: expected a whole number above 0"),
         ('"24 GiB"', '"24 GB/s"', 4, "gpus.lab-card.memory"),

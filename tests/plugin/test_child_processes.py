@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures.process  # noqa: F401  # runs in this process must not import them anew
 import multiprocessing.pool  # noqa: F401
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +104,22 @@ def test_a_python_program_is_unknown_by_name(body: Callable[..., dict[str, Any]]
     (unknown,) = body(command, failed=1)["flops"]["unknown_ops"]
     assert unknown["op"] == "python.process"
     assert 'measure = "off"' in unknown["reason"]
+
+
+def test_a_console_script_is_unknown_by_name(body: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    script = tmp_path / "train-model"
+    script.write_text("#!/usr/bin/env python3\n", encoding="utf-8")
+    script.chmod(0o755)
+    line = f"os.environ['PATH'] += os.pathsep + {str(tmp_path)!r}; subprocess.run(['train-model'], check=True)"
+    (unknown,) = body(line, failed=1)["flops"]["unknown_ops"]
+    assert (unknown["op"], unknown["call"]) == ("python.process", "the program train-model")
+
+
+def test_a_pipe_among_the_arguments_is_left_alone(body: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    # Opening a pipe that nothing writes to would wait for ever.
+    os.mkfifo(tmp_path / "pipe")
+    line = f"subprocess.run(['test', '-p', {str(tmp_path / 'pipe')!r}], check=True)"
+    assert body(line, passed=1)["flops"]["unknown_ops"] == []
 
 
 def test_another_program_changes_nothing(body: Callable[..., dict[str, Any]]) -> None:

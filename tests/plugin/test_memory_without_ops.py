@@ -280,3 +280,26 @@ def test_step(flopguard, reshard):
 """
     )
     run("--flop-budget", "--flop-device=sim:h100").assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.slow)])
+def test_the_peak_is_in_the_phase_that_resizes(project: Project, run: Run, report: Report, device: str) -> None:
+    # The storage is made in forward with 8 bytes, and has 64 MiB for a moment in backward.
+    project(
+        f"""
+def test_step():
+    x = torch.ones(4, 4, device="{device}", requires_grad=True)
+    held = torch.zeros(8, dtype=torch.uint8, device="{device}")
+    y = x @ x
+    def resize(gradient):
+        held.untyped_storage().resize_(2**26)
+        held.untyped_storage().resize_(8)
+    y.register_hook(resize)
+    y.sum().backward()
+"""
+    )
+    sim = ("--flop-device=sim:h100",) if device == "cuda" else ()
+    run("--flop-budget", "--flop-report=report.json", *sim).assert_outcomes(passed=1)
+    (record,) = report()["records"]
+    assert record["memory"]["peak_bytes"] > 64 * MIB
+    assert record["memory"]["peak_phase"] == "backward"

@@ -95,8 +95,8 @@ def test_one_line_names_the_module_of_the_largest_growth(build: SimpleNamespace)
     assert record.baseline is not None
     plain = replace(record.baseline, flops=None, modules={})
     still = replace(record, measurement=replace(record.measurement, flops=None), baseline=plain)
-    told = "optimizer state on sim:h100: +4 KiB (+1 KiB in all), all of it in (outside any module)"
-    assert why.headline(still) == told
+    expected = "optimizer state on sim:h100: +4 KiB (+1 KiB in all), all of it in (outside any module)"
+    assert why.headline(still) == expected
     old = replace(plain, memory={"sim:h100": replace(plain.memory["sim:h100"], modules={})})
     assert why.headline(replace(still, baseline=old)) == "optimizer state on sim:h100: +4 KiB (+1 KiB in all)"
 

@@ -195,6 +195,7 @@ class Lifetimes(TorchDispatchMode):
         known = self._storages.get(address_of(storage))
         if known is not None:
             try:
+                known.role = self.roles.resized(known.role)
                 self._resize(known, storage)
             except torch.OutOfMemoryError:
                 undo_resize(storage, before)  # on a GPU it would not have changed
@@ -311,6 +312,8 @@ class Lifetimes(TorchDispatchMode):
             known.key, known.size, known.held = address_of(storage), 0, None
             known.role = self.roles.made(func, any(True for _ in tensors(args)))
             self._storages[known.key] = known
+        elif known.size != storage.nbytes():
+            known.role = self.roles.resized(known.role)
         if known.size != storage.nbytes():
             self._resize(known, storage, early=early)
 
